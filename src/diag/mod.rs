@@ -1,0 +1,105 @@
+//! What is told to a user about a mistake: where, what, why, and what to do.
+//!
+//! A [`Diagnostic`] is a value; the renderings (human, json, github, sarif) live beside this file.
+//! Every [`Code`] is listed once in `codes/`, with the story that `nexusflow explain` tells.
+
+pub mod codes;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use codes::Code;
+
+/// One source text a diagnostic can point into. Cheap to clone; compared by identity of its name.
+#[derive(Debug)]
+pub struct Source {
+    /// As the user named it, for instance `pipelines/duplicates.yaml`.
+    pub name: String,
+    pub text: String,
+}
+
+/// A stretch of bytes in one [`Source`].
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub source: Arc<Source>,
+    pub range: Range<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Warning,
+    Error,
+}
+
+/// A place with a few words about what is there.
+#[derive(Debug, Clone)]
+pub struct Label {
+    pub span: Span,
+    pub text: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    pub code: Code,
+    pub severity: Severity,
+    /// One sentence without a full stop: what is wrong.
+    pub message: String,
+    /// The first label is the place of the mistake; the others are what it has to do with.
+    pub labels: Vec<Label>,
+    /// Why it is wrong, where the message alone does not say.
+    pub notes: Vec<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    pub fn error(code: Code, message: impl Into<String>) -> Self {
+        Self { code, severity: Severity::Error, message: message.into(), labels: vec![], notes: vec![], help: None }
+    }
+
+    pub fn warning(code: Code, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    pub fn at(mut self, span: &Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span: span.clone(), text: text.into() });
+        self
+    }
+
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// Everything found so far: checks push into it and go on, so that all mistakes are told at once.
+#[derive(Debug, Default)]
+pub struct Diagnostics {
+    pub list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub fn push(&mut self, d: Diagnostic) {
+        self.list.push(d);
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(Diagnostic::is_error)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}

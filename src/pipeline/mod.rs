@@ -1,0 +1,4 @@
+//! What is meant: names resolved to indices, the graph checked, gangs found. Pure.
+
+mod types;
+pub use types::*;
