@@ -27,7 +27,7 @@ pub struct Entry {
 macro_rules! codes {
     ($($ident:ident = $number:literal, $name:literal, $story:literal;)*) => {
         $(pub const $ident: $crate::diag::Code = $crate::diag::Code($number);)*
-        pub const ENTRIES: &[super::Entry] = &[
+        pub(super) const ENTRIES: &[super::Entry] = &[
             $(super::Entry { code: $ident, name: $name, story: $story },)*
         ];
     };
