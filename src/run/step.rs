@@ -1,0 +1,195 @@
+//! One event in, the actions that follow from it out.
+
+use std::cmp::Reverse;
+
+use super::state::{Course, News, Phase, State, Task};
+use super::types::{Action, Cause, Ending, Event, Exit, Now, Outcome, Timer};
+use crate::pipeline::{GangId, StageId};
+use crate::plan::TaskId;
+use crate::spec::{OnFailure, Signal};
+
+const SIGPIPE: i32 = 13;
+
+impl State {
+    /// Takes one event and appends what is to be done about it.
+    pub fn step(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
+        match event {
+            Event::Begin => self.begin(now),
+            Event::Started(task) => self.started(task, now, actions),
+            Event::NotStarted(task) => self.not_started(task, now, actions),
+            Event::Ended(task, exit) => self.ended(task, exit, now, actions),
+            Event::Interrupted(signal) => self.interrupted(signal, now, actions),
+            Event::Tick => self.tick(now, actions),
+        }
+        self.follow_up(now, actions);
+    }
+
+    /// Everything that follows from what has changed, whatever it was that changed.
+    fn follow_up(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.spread(actions);
+        if self.course == Course::Going && self.needed == Some(0) && self.to_settle > 0 {
+            self.drain(now, actions);
+        }
+        match self.course {
+            Course::Going => self.admit(actions),
+            Course::Draining | Course::Stopping(_) => self.advance_stop(now, actions),
+            Course::Finished => {}
+        }
+        // What was skipped or started just now has consequences of its own.
+        self.spread(actions);
+        if self.to_settle == 0 && self.course != Course::Finished {
+            self.course = Course::Finished;
+            actions.push(Action::Finish(self.trouble.unwrap_or(Ending::Succeeded)));
+        }
+    }
+
+    fn begin(&mut self, now: Now) {
+        if let Some(timeout) = self.graph.timeout {
+            self.timer(now.saturating_add(timeout), Timer::RunTimeout);
+        }
+        for gang in (0..self.gangs.len() as u32).map(GangId) {
+            if self.graph.gang(gang).waits_for == 0 {
+                self.enqueue(gang);
+            }
+        }
+    }
+
+    /// Starts what is ready: what needs no slot at once, the others as long as there are slots.
+    fn admit(&mut self, actions: &mut Vec<Action>) {
+        for gang in std::mem::take(&mut self.free) {
+            self.start_gang(gang, actions);
+        }
+        while self.slots_used < self.graph.slots
+            && let Some(gang) = self.queue.pop_front()
+        {
+            self.start_gang(gang, actions);
+        }
+    }
+
+    fn start_gang(&mut self, id: GangId, actions: &mut Vec<Action>) {
+        if self.gangs[id.0 as usize].phase != Phase::Queued {
+            return; // skipped while it waited
+        }
+        self.gangs[id.0 as usize].phase = Phase::Starting;
+        self.slots_used += u32::from(self.graph.gang(id).takes_slot);
+        actions.push(Action::Prepare(id));
+        for at in 0..self.graph.gang(id).stages.len() {
+            let stage = self.graph.gang(id).stages[at];
+            if self.stages[stage.0 as usize].waits_for_mates == 0 {
+                self.spawn_stage(stage, actions);
+            }
+        }
+    }
+
+    fn started(&mut self, task: TaskId, now: Now, actions: &mut Vec<Action>) {
+        let Task::Starting { doomed } = self.task(task) else {
+            unreachable!("only a task that is being started has started");
+        };
+        self.set(task, Task::Running { doomed });
+        let (stage_id, row) = self.graph.stage_of(task);
+        let gang_id = row.gang;
+        match (doomed, row.timeout) {
+            // It was given up while it started: it holds nothing yet that would need an orderly end.
+            (Some(_), _) => actions.push(Action::Kill(task)),
+            (None, Some(timeout)) => self.timer(now.saturating_add(timeout), Timer::TaskTimeout(task)),
+            (None, None) => {}
+        }
+        let stage = &mut self.stages[stage_id.0 as usize];
+        stage.to_start -= 1;
+        if stage.to_start == 0 {
+            self.news.push_back((stage_id, News::Started));
+        }
+        let gang = &mut self.gangs[gang_id.0 as usize];
+        gang.to_start -= 1;
+        if gang.to_start == 0 && gang.phase == Phase::Starting {
+            gang.phase = Phase::Running;
+            actions.push(Action::OpenEdges(gang_id));
+        }
+    }
+
+    fn not_started(&mut self, task: TaskId, now: Now, actions: &mut Vec<Action>) {
+        let Task::Starting { doomed } = self.task(task) else {
+            unreachable!("only a task that is being started can fail to");
+        };
+        match doomed {
+            Some(outcome) => self.settle(task, outcome, actions),
+            None => {
+                self.settle(task, Outcome::NotStarted, actions);
+                self.fail_gang(task, now, actions);
+            }
+        }
+    }
+
+    fn ended(&mut self, task: TaskId, exit: Exit, now: Now, actions: &mut Vec<Action>) {
+        let Task::Running { doomed } = self.task(task) else {
+            unreachable!("only a running task ends");
+        };
+        let outcome = doomed.unwrap_or_else(|| self.judge(task, exit));
+        if outcome.is_good() {
+            actions.push(Action::Release(task));
+        }
+        self.settle(task, outcome, actions);
+        // A gang that is already on its way out has its culprit.
+        if !outcome.is_good() && !matches!(outcome, Outcome::Stopped(_)) {
+            self.fail_gang(task, now, actions);
+        }
+    }
+
+    /// What an end that nobody ordered means.
+    fn judge(&self, task: TaskId, exit: Exit) -> Outcome {
+        let (_, row) = self.graph.stage_of(task);
+        let all_settled = |stages: &[StageId]| !stages.is_empty() && stages.iter().all(|&s| self.is_settled(s));
+        // As in a shell: who writes to nobody dies of SIGPIPE, and that is no failure.
+        let wrote_to_nobody = matches!(exit, Exit::Signal(Signal(SIGPIPE)))
+            || matches!(exit, Exit::Code(code) if code == 128 + SIGPIPE);
+        match exit {
+            _ if wrote_to_nobody && all_settled(&row.consumers) => Outcome::Succeeded,
+            // A service is to stay, unless what fed it has come to its end.
+            Exit::Code(0) if !row.service || all_settled(&row.producers) => Outcome::Succeeded,
+            _ => Outcome::Failed(exit),
+        }
+    }
+
+    /// A task failed: its mates cannot go on, and perhaps nobody may.
+    fn fail_gang(&mut self, culprit: TaskId, now: Now, actions: &mut Vec<Action>) {
+        let gang = self.graph.stage_of(culprit).1.gang;
+        self.stop_gang(gang, Cause::Mate(culprit), now, actions);
+        if self.graph.on_failure == OnFailure::Stop && self.course == Course::Going {
+            self.stop_all(Cause::OnFailure, now, actions);
+        }
+    }
+
+    fn interrupted(&mut self, signal: Signal, now: Now, actions: &mut Vec<Action>) {
+        if self.course == Course::Finished {
+            return;
+        }
+        self.interrupts += 1;
+        self.trouble = Some(Ending::Interrupted(signal));
+        if self.interrupts == 1 {
+            self.stop_all(Cause::Interrupted, now, actions);
+        } else {
+            self.kill_all(actions);
+        }
+    }
+
+    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while let Some(&Reverse((at, timer))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            match timer {
+                Timer::RunTimeout if matches!(self.course, Course::Going | Course::Draining) => {
+                    self.trouble = self.trouble.or(Some(Ending::TimedOut));
+                    self.stop_all(Cause::RunTimeout, now, actions);
+                }
+                Timer::TaskTimeout(task) if self.task(task) == (Task::Running { doomed: None }) => {
+                    self.stop_task(task, Outcome::TimedOut, now, actions);
+                }
+                Timer::KillAfterStop(task) if matches!(self.task(task), Task::Running { .. }) => {
+                    actions.push(Action::Kill(task));
+                }
+                Timer::RunTimeout | Timer::TaskTimeout(_) | Timer::KillAfterStop(_) => {}
+            }
+        }
+    }
+}
