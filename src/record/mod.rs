@@ -1,7 +1,20 @@
 //! What happened: the facts of runs, and the history that keeps them.
 
+mod dir;
 mod id;
+mod reader;
+mod rows;
+mod schema;
 mod types;
+mod writer;
 
+pub use dir::{RunDir, is_alive, log_name, parse_log_name};
 pub use id::{RUN_ID_MAX, run_id};
+pub use reader::{NotFound, Reader};
+pub use rows::{Attempt, Edge, Run, RunStatus};
+pub use schema::Error;
 pub use types::*;
+pub use writer::{Loss, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub struct RunStarted {
     pub pipeline: String,
     /// The pipeline file, absolute.
     pub file: String,
+    /// The folder of the stages' logs, absolute.
+    pub logs: String,
     /// The runner's.
     pub pid: u32,
     pub at: Timestamp,
