@@ -1,0 +1,255 @@
+//! Shared mappings of memory files, once or with a ring at the end mapped twice in a row.
+//!
+//! No reference to the bytes is given out, since a peer may write them at any time: words are read and written as
+//! atomics, within the mapping only. Who reads or writes bytes does so through [`Shared::at`] and says why it may.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// The longest mapping made, ring counted twice.
+pub const MAX_LEN: usize = 1 << 40;
+
+/// A 32-bit word that may only be read here, or slept on.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Word32(AtomicU32);
+
+/// A 64-bit word that may only be read here.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Word64(AtomicU64);
+
+impl Word32 {
+    pub fn of(word: &AtomicU32) -> &Self {
+        // SAFETY: transparent over AtomicU32, and it only takes away what one may do.
+        unsafe { &*ptr::from_ref(word).cast() }
+    }
+
+    pub fn load(&self, order: Ordering) -> u32 {
+        self.0.load(order)
+    }
+
+    /// For the kernel, which reads it.
+    pub(crate) fn atomic(&self) -> &AtomicU32 {
+        &self.0
+    }
+}
+
+impl Word64 {
+    pub fn load(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+}
+
+/// A mapping, readable at least; unmapped when dropped.
+#[derive(Debug)]
+pub struct Shared {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+/// A mapping through which nothing can be written.
+#[derive(Debug)]
+pub struct ReadMap(Shared);
+
+/// A mapping that can be written.
+#[derive(Debug)]
+pub struct WriteMap(Shared);
+
+// SAFETY: a mapping belongs to the process, not to a thread; safe access to it is by atomics only.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Maps `head + ring` bytes of `fd`, then its last `ring` bytes a second time right behind.
+    fn map(fd: BorrowedFd<'_>, head: usize, ring: usize, prot: ProtFlags) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        let whole = head + ring;
+        if whole == 0 || whole > MAX_LEN / 2 || !head.is_multiple_of(page) || !ring.is_multiple_of(page) {
+            return Err(Errno::INVAL.into());
+        }
+        let len = whole + ring;
+        // SAFETY: a new mapping at an address of the kernel's choice: it covers nothing that exists.
+        let base = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::empty(), MapFlags::PRIVATE)? };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
+        let shared = Self { base, len }; // from here on unmapped if a step fails
+        for (at, offset, len) in [(0, 0, whole), (whole, head, ring)] {
+            if len > 0 {
+                // SAFETY: `at + len` is within the range reserved just above, which nobody else knows yet.
+                unsafe {
+                    let at = base.as_ptr().add(at).cast();
+                    rustix::mm::mmap(at, len, prot, MapFlags::SHARED | MapFlags::FIXED, fd, offset as u64)?;
+                }
+            }
+        }
+        Ok(shared)
+    }
+
+    /// Bytes that can be addressed, the second view of a ring counted.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        false // an empty mapping cannot be made
+    }
+
+    /// The address of `len` bytes at `offset`.
+    ///
+    /// # Panics
+    /// If they are not all within the mapping.
+    pub fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(offset <= self.len && len <= self.len - offset, "{len} bytes at {offset} are outside the mapping");
+        // SAFETY: within the mapping, as just checked.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// The 64-bit word at `offset`, to read.
+    ///
+    /// # Panics
+    /// If it is not aligned or not within the mapping.
+    pub fn word64(&self, offset: usize) -> &Word64 {
+        assert!(offset.is_multiple_of(8));
+        // SAFETY: aligned and within the mapping, which lives as long as `self`; zeroed memory is a valid word,
+        // everyone who shares it uses it as an atomic, and reading one needs no write access.
+        unsafe { self.at(offset, 8).cast::<Word64>().as_ref() }
+    }
+
+    /// The 32-bit word at `offset`, to read or sleep on. Panics as [`Self::word64`] does.
+    pub fn word32(&self, offset: usize) -> &Word32 {
+        assert!(offset.is_multiple_of(4));
+        // SAFETY: as in `word64`.
+        unsafe { self.at(offset, 4).cast::<Word32>().as_ref() }
+    }
+
+    /// Sets up the page tables of the whole mapping, so that no first touch costs a fault.
+    fn populate(&self, advice: Advice) -> io::Result<()> {
+        loop {
+            // SAFETY: populating changes no contents.
+            match unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice) } {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: ours, whole, and no reference into it outlives `self`.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+impl ReadMap {
+    /// The first `len` bytes of `fd`, whole pages.
+    pub fn new(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        Self::ring(fd, len, 0)
+    }
+
+    /// `head` bytes, then a ring of `ring` bytes twice in a row; whole pages both.
+    pub fn ring(fd: impl AsFd, head: usize, ring: usize) -> io::Result<Self> {
+        Shared::map(fd.as_fd(), head, ring, ProtFlags::READ).map(Self)
+    }
+
+    /// Best effort: saves the first reads a page fault each.
+    pub fn populate(&self) {
+        let _ = self.0.populate(Advice::LinuxPopulateRead); // Linux 5.14
+    }
+}
+
+impl WriteMap {
+    /// The first `len` bytes of `fd`, whole pages.
+    pub fn new(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        Self::ring(fd, len, 0)
+    }
+
+    /// `head` bytes, then a ring of `ring` bytes twice in a row; whole pages both.
+    pub fn ring(fd: impl AsFd, head: usize, ring: usize) -> io::Result<Self> {
+        Shared::map(fd.as_fd(), head, ring, ProtFlags::READ | ProtFlags::WRITE).map(Self)
+    }
+
+    /// Gives every page its memory now. EINVAL before Linux 5.14.
+    pub fn populate(&self) -> io::Result<()> {
+        self.0.populate(Advice::LinuxPopulateWrite)
+    }
+
+    /// The 64-bit word at `offset`. Panics as [`Shared::word64`] does.
+    pub fn atomic64(&self, offset: usize) -> &AtomicU64 {
+        &self.0.word64(offset).0
+    }
+
+    /// The 32-bit word at `offset`. Panics as [`Shared::word64`] does.
+    pub fn atomic32(&self, offset: usize) -> &AtomicU32 {
+        &self.0.word32(offset).0
+    }
+}
+
+impl Deref for ReadMap {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Deref for WriteMap {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memfd;
+
+    #[test]
+    fn a_ring_is_seen_twice_in_a_row() {
+        let page = rustix::param::page_size();
+        let fd = memfd::create("test", 3 * page as u64).unwrap();
+        let map = WriteMap::ring(&fd, page, 2 * page).unwrap();
+        map.populate().unwrap();
+        assert_eq!(map.len(), 5 * page);
+        map.atomic64(page).store(7, Ordering::Relaxed);
+        assert_eq!(map.word64(3 * page).load(Ordering::Relaxed), 7);
+        map.atomic64(5 * page - 8).store(9, Ordering::Relaxed);
+        let reader = ReadMap::ring(memfd::read_only(fd.as_fd()).unwrap(), page, 2 * page).unwrap();
+        reader.populate();
+        assert_eq!(reader.word64(3 * page - 8).load(Ordering::Relaxed), 9);
+        assert_eq!(reader.word32(3 * page).load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn a_read_only_descriptor_cannot_be_mapped_for_writing() {
+        let page = rustix::param::page_size();
+        let fd = memfd::create("test", page as u64).unwrap();
+        let reader = memfd::read_only(fd.as_fd()).unwrap();
+        assert_eq!(WriteMap::new(&reader, page).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn impossible_lengths_are_errors() {
+        let page = rustix::param::page_size();
+        let fd = memfd::create("test", page as u64).unwrap();
+        for (head, ring) in [(0, 0), (1, 0), (page, 1), (page, MAX_LEN)] {
+            assert!(ReadMap::ring(&fd, head, ring).is_err());
+        }
+    }
+
+    #[test]
+    #[should_panic = "outside the mapping"]
+    fn a_word_outside_is_a_panic_not_a_read() {
+        let page = rustix::param::page_size();
+        let fd = memfd::create("test", page as u64).unwrap();
+        ReadMap::new(&fd, page).unwrap().word64(page);
+    }
+}
