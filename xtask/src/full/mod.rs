@@ -1,0 +1,73 @@
+//! The full suite: the program beside the real tools it works with. A tool that is missing is installed;
+//! one that cannot be is a failure, never a skip.
+
+mod exporter;
+mod files;
+mod jobs;
+mod tools;
+
+use std::path::PathBuf;
+
+use crate::step::{Program, Result, Steps};
+use crate::{cargo, target};
+
+pub fn run(steps: &mut Steps) -> Result {
+    let work = Work::new()?;
+    let tools = steps.run("tools", || tools::install(&work))?;
+    steps.run("release build", || cargo("build --release --locked --workspace --bins --examples").done())?;
+    steps.run("duplicates in made-up files", || jobs::duplicates_made_up(&work))?;
+    steps.run("duplicates in real files", || jobs::duplicates_real(&work))?;
+    steps.run("word count", || jobs::word_count(&work))?;
+    steps.run("promtool", || exporter::promtool(&work))?;
+    steps.run("node exporter", || exporter::node_exporter(&work))?;
+    steps.run("JSON Schema", || files::schema(&tools))?;
+    steps.run("SARIF", || files::sarif(&tools, &work))
+}
+
+/// The release build of the program, with its state in a folder of the suite.
+pub fn nexusflow() -> Program {
+    let folder = |name| target().join("full").join(name).display().to_string();
+    Program::new(target().join("release/nexusflow"))
+        .env("NEXUSFLOW_STATE_DIR", folder("state"))
+        .env("NEXUSFLOW_RUNTIME_DIR", folder("runtime"))
+}
+
+/// Where the suite leaves what it makes: `target/full`.
+#[derive(Debug)]
+pub struct Work(PathBuf);
+
+impl Work {
+    fn new() -> Result<Self> {
+        let dir = target().join("full");
+        make_dir(&dir)?;
+        Ok(Self(dir))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A new and empty folder of this name.
+    pub fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.path(name);
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(format!("{}: {e}", dir.display())),
+            _ => make_dir(&dir)?,
+        }
+        Ok(dir)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path)
+    }
+}
+
+pub fn make_dir(dir: &std::path::Path) -> Result {
+    std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))
+}
+
+pub fn read(path: &std::path::Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
+}
