@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The largest CPU or node number that is accepted: a limit, so that no text can ask for gigabytes.
 pub const MAX_ID: u32 = 65_535;
 
-/// A sorted set of small numbers.
+/// A sorted set of small numbers. Cheap to clone: a hundred thousand floating tasks share one.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdSet {
-    ids: Vec<u32>,
+    ids: Arc<[u32]>,
 }
 
 pub type CpuSet = IdSet;
@@ -38,7 +39,7 @@ impl IdSet {
 
     pub fn insert(&mut self, id: u32) {
         if let Err(at) = self.ids.binary_search(&id) {
-            self.ids.insert(at, id);
+            self.ids = self.ids[..at].iter().chain(&[id]).chain(&self.ids[at..]).copied().collect();
         }
     }
 
@@ -61,6 +62,10 @@ impl IdSet {
     pub fn union(&self, other: &Self) -> Self {
         self.iter().chain(other.iter()).collect()
     }
+
+    pub fn is_disjoint(&self, other: &Self) -> bool {
+        !self.iter().any(|id| other.contains(id))
+    }
 }
 
 impl FromIterator<u32> for IdSet {
@@ -68,13 +73,13 @@ impl FromIterator<u32> for IdSet {
         let mut ids: Vec<u32> = iter.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        Self { ids }
+        Self { ids: ids.into() }
     }
 }
 
 impl fmt::Display for IdSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.ids.as_slice();
+        let mut rest = self.as_slice();
         let mut comma = "";
         while let Some(&start) = rest.first() {
             let run = rest.iter().zip(start..).take_while(|(id, expected)| **id == *expected).count();
