@@ -1,4 +1,26 @@
 //! What is meant: names resolved to indices, the graph checked, gangs found. Pure.
 
+mod bindings;
+mod build;
+mod edges;
+mod gangs;
+mod graph;
+mod names;
+mod order;
+mod placement;
+mod rings;
+mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
+mod waits;
+pub mod words;
+
+pub use build::build;
+pub use edges::{MIN_CAPACITY, longest_message};
+pub use order::Dependents;
+pub use rings::{MAX_CONSUMERS_PER_RING, MAX_RING_MEMORY, MAX_RINGS_PER_EDGE, Replica, RingPlan};
+pub use tasks::MAX_TASKS;
 pub use types::*;

@@ -1,0 +1,207 @@
+//! Edges on their own: their ends, their kind, what fits into them.
+
+use std::collections::HashSet;
+
+use super::names::Names;
+use super::words::{count, size};
+use super::{Edge, StageId};
+use crate::diag::{Diagnostic, Diagnostics, codes};
+use crate::spec::{self, Delivery, Kind, Spanned, Spec};
+
+/// The least a ring can be: it is made of whole pages.
+pub const MIN_CAPACITY: u64 = 4096;
+/// A record's header, and the room behind it that says that nothing follows yet.
+const RECORD_HEADER: u64 = 8;
+
+/// An edge with its ends resolved, and whether all of them could be.
+pub(super) struct Resolved {
+    pub edge: Edge,
+    /// False: a name was wrong, so that what is missing at its ends says nothing.
+    pub whole: bool,
+}
+
+/// The longest message of a ring: two of them fit with their headers and the padding to eight bytes.
+pub const fn longest_message(capacity: u64) -> u64 {
+    (capacity / 2).saturating_sub(2 * RECORD_HEADER)
+}
+
+pub(super) fn resolve(spec: &Spec, stages: &Names<'_>, found: &mut Diagnostics) -> Vec<Resolved> {
+    spec.edges.iter().map(|edge| resolve_one(spec, edge, stages, found)).collect()
+}
+
+fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut Diagnostics) -> Resolved {
+    let from = ends(edge, &edge.from, "from", stages, found);
+    let to = ends(edge, &edge.to, "to", stages, found);
+    let whole = from.len() == edge.from.len() && to.len() == edge.to.len();
+    to_itself(edge, found);
+    if whole && !from.is_empty() && !to.is_empty() {
+        match edge.kind.value {
+            Kind::Ring => distribute(spec, edge, &to, found),
+            Kind::Pipe => pipe(spec, edge, &from, &to, found),
+        }
+    }
+    let capacity = edge.capacity.value;
+    let max_message = edge.max_message.as_ref().map_or(capacity / 4, |m| m.value);
+    if edge.kind.value == Kind::Ring {
+        ring_size(edge, found);
+    }
+    let resolved = Edge {
+        name: edge.name.value.clone(),
+        span: edge.name.span.clone(),
+        kind: edge.kind.value,
+        from,
+        to,
+        capacity,
+        max_message,
+        delivery: edge.delivery.value,
+        wait: edge.wait,
+        rate: edge.rate,
+        messages: edge.messages,
+    };
+    Resolved { edge: resolved, whole }
+}
+
+/// The stages at one end that exist, each once: fewer than named when a name is wrong or there twice.
+fn ends(
+    edge: &spec::Edge,
+    names: &[Spanned<String>],
+    key: &str,
+    stages: &Names<'_>,
+    found: &mut Diagnostics,
+) -> Vec<StageId> {
+    let name = &edge.name.value;
+    if names.is_empty() {
+        let what = if key == "from" { "nobody writes it" } else { "nobody reads it" };
+        found.push(
+            Diagnostic::error(codes::EDGE_WITHOUT_END, format!("edge `{name}` has no stage in `{key}`"))
+                .at(&edge.name.span, what)
+                .help(format!("name at least one stage: `{key}: STAGE`")),
+        );
+    }
+    let place = format!("in `{key}` of edge `{name}`");
+    twice(names, &place, found);
+    let mut seen = HashSet::new();
+    let ids = names.iter().filter_map(|n| stages.resolve(n, &place, found)).map(StageId);
+    ids.filter(|&id| seen.insert(id)).collect()
+}
+
+/// The same name a second time in one list.
+pub(super) fn twice(names: &[Spanned<String>], place: &str, found: &mut Diagnostics) {
+    let mut seen = HashSet::with_capacity(names.len());
+    for name in names {
+        if seen.insert(name.value.as_str()) {
+            continue;
+        }
+        let first = names.iter().find(|n| n.value == name.value);
+        let d = Diagnostic::error(codes::NAMED_TWICE, format!("`{}` is named twice {place}", name.value))
+            .at(&name.span, "the second time");
+        found.push(first.into_iter().fold(d, |d, n| d.at(&n.span, "the first time")).help("remove one of the two"));
+    }
+}
+
+fn to_itself(edge: &spec::Edge, found: &mut Diagnostics) {
+    let from: HashSet<_> = edge.from.iter().map(|n| n.value.as_str()).collect();
+    let mut told = HashSet::new();
+    for to in edge.to.iter().filter(|n| from.contains(n.value.as_str()) && told.insert(n.value.as_str())) {
+        let d = Diagnostic::error(
+            codes::EDGE_TO_ITSELF,
+            format!("edge `{}` leads from stage `{}` to itself", edge.name.value, to.value),
+        )
+        .at(&to.span, "reads it");
+        let writes = edge.from.iter().find(|n| n.value == to.value);
+        found.push(
+            writes
+                .into_iter()
+                .fold(d, |d, n| d.at(&n.span, "writes it"))
+                .note("a stage that waits for room in its own input is the one that should be reading it")
+                .help("remove the stage from one end, or let two stages exchange data over two edges"),
+        );
+    }
+}
+
+/// All processes at one end.
+pub(super) fn replicas(spec: &Spec, ends: &[StageId]) -> u64 {
+    ends.iter().map(|&s| u64::from(spec.stages[s.0 as usize].replicas.value)).sum()
+}
+
+fn distribute(spec: &Spec, edge: &spec::Edge, to: &[StageId], found: &mut Diagnostics) {
+    if edge.delivery.value != Delivery::Distribute || replicas(spec, to) > 1 {
+        return;
+    }
+    let consumer = &spec.stages[to[0].0 as usize];
+    found.push(
+        Diagnostic::error(
+            codes::DISTRIBUTE_TO_ONE,
+            format!("edge `{}` has nothing to distribute: it has a single consumer", edge.name.value),
+        )
+        .at(&edge.delivery.span, "each message to one of several replicas")
+        .at(&consumer.name.span, "the only consumer, with 1 replica")
+        .help(format!("give `{}` more `replicas`, or leave `delivery` out", consumer.name.value)),
+    );
+}
+
+fn pipe(spec: &Spec, edge: &spec::Edge, from: &[StageId], to: &[StageId], found: &mut Diagnostics) {
+    let name = &edge.name.value;
+    let wrong = |message: String| Diagnostic::error(codes::PIPE_ENDS, message).at(&edge.kind.span, "a kernel pipe");
+    for (ends, names, key) in [(from, &edge.from, "from"), (to, &edge.to, "to")] {
+        if ends.len() > 1 {
+            found.push(
+                wrong(format!("pipe edge `{name}` has {} stages in `{key}`: a pipe joins one to one", ends.len()))
+                    .at(&names[1].span, "one too many")
+                    .help("use `kind: ring`, or one pipe edge for each pair"),
+            );
+        }
+        for stage in ends.iter().map(|&s| &spec.stages[s.0 as usize]).filter(|s| s.replicas.value > 1) {
+            let n = stage.replicas.value;
+            found.push(
+                wrong(format!(
+                    "pipe edge `{name}` joins one process to one, but `{}` has {n} replicas",
+                    stage.name.value
+                ))
+                .at(&stage.replicas.span, "more than one process")
+                .help("use `kind: ring`, or a single replica"),
+            );
+        }
+    }
+    if edge.delivery.value == Delivery::Distribute {
+        found.push(
+            wrong(format!("pipe edge `{name}` cannot distribute: it has one reader"))
+                .at(&edge.delivery.span, "has no meaning on a pipe")
+                .help("leave `delivery` out, or use `kind: ring`"),
+        );
+    }
+    if let Some(max) = &edge.max_message {
+        found.push(
+            wrong(format!("pipe edge `{name}` carries bytes, not messages"))
+                .at(&max.span, "has no meaning on a pipe")
+                .help("leave `max_message` out, or use `kind: ring`"),
+        );
+    }
+}
+
+fn ring_size(edge: &spec::Edge, found: &mut Diagnostics) {
+    let name = &edge.name.value;
+    let capacity = edge.capacity.value;
+    if capacity < MIN_CAPACITY {
+        found.push(
+            Diagnostic::error(codes::RING_TOO_SMALL, format!("the capacity of edge `{name}` is too small for a ring"))
+                .at(&edge.capacity.span, format!("{} is less than a page", count(capacity, "byte")))
+                .help(format!("give it at least `{}`", size(MIN_CAPACITY))),
+        );
+    } else if let Some(max) = edge.max_message.as_ref().filter(|m| m.value > longest_message(capacity)) {
+        let needed = max.value.checked_add(2 * RECORD_HEADER).and_then(|n| n.checked_mul(2));
+        let larger = needed.and_then(u64::checked_next_power_of_two).map(size);
+        let longest = longest_message(capacity);
+        let d = Diagnostic::error(
+            codes::RING_TOO_SMALL,
+            format!("a message of {} does not fit twice into edge `{name}`", size(max.value)),
+        )
+        .at(&max.span, format!("at most {longest} bytes in a ring of this capacity"))
+        .at(&edge.capacity.span, "the capacity")
+        .note("a ring holds two of its longest messages, one being written and one being read, and 16 bytes more for each");
+        found.push(match larger {
+            Some(larger) => d.help(format!("lower `max_message` to {longest}B, or raise `capacity` to {larger}")),
+            None => d.help(format!("lower `max_message` to {longest}B")),
+        });
+    }
+}

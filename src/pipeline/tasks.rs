@@ -1,0 +1,52 @@
+//! Tasks: each replica of each stage is one process with a name of its own.
+
+use super::names::Names;
+use super::{Pipeline, Stage};
+use crate::diag::{Diagnostic, Diagnostics, codes};
+use crate::spec::Spec;
+
+/// Processes of one run.
+pub const MAX_TASKS: u64 = 100_000;
+
+impl Pipeline {
+    /// All replicas of all stages.
+    pub fn task_count(&self) -> u32 {
+        self.stages.iter().map(|s| s.replicas).sum()
+    }
+}
+
+impl Stage {
+    /// What one replica is called in logs and messages: `hash.3`, or `hash` when there is only one. No two tasks of a
+    /// pipeline share a name.
+    pub fn task_name(&self, replica: u32) -> String {
+        if self.replicas == 1 { self.name.clone() } else { format!("{}.{replica}", self.name) }
+    }
+}
+
+pub(super) fn check(spec: &Spec, stages: &Names<'_>, found: &mut Diagnostics) {
+    let total: u64 = spec.stages.iter().map(|s| u64::from(s.replicas.value)).sum();
+    if total > MAX_TASKS
+        && let Some(most) = spec.stages.iter().max_by_key(|s| s.replicas.value)
+    {
+        let message = format!("the stages of this pipeline are {total} processes, with at most {MAX_TASKS} in one run");
+        found.push(
+            Diagnostic::error(codes::TOO_MANY_TASKS, message)
+                .at(&most.replicas.span, format!("`{}` has the most replicas", most.name.value))
+                .help("lower `replicas`, or split the pipeline"),
+        );
+    }
+    for stage in spec.stages.iter().filter(|s| s.replicas.value == 1) {
+        let Some((base, index)) = stage.name.value.rsplit_once('.') else { continue };
+        let Some(other) = stages.get(base).map(|id| &spec.stages[id as usize]) else { continue };
+        let canonical = index.parse::<u32>().ok().filter(|n| n.to_string() == index);
+        if other.replicas.value > 1 && canonical.is_some_and(|n| n < other.replicas.value) {
+            let name = &stage.name.value;
+            found.push(
+                Diagnostic::error(codes::NAMES_COLLIDE, format!("`{name}` is also the name of a replica of `{base}`"))
+                    .at(&stage.name.span, "a stage of this name")
+                    .at(&other.replicas.span, format!("replica {index} of `{base}` is called `{name}`"))
+                    .help("rename one of the two stages"),
+            );
+        }
+    }
+}
