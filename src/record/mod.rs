@@ -5,6 +5,7 @@ mod id;
 mod reader;
 mod rows;
 mod schema;
+mod summary;
 mod types;
 mod writer;
 
@@ -13,8 +14,9 @@ pub use id::{RUN_ID_MAX, run_id};
 pub use reader::{NotFound, Reader};
 pub use rows::{Attempt, Edge, Run, RunStatus};
 pub use schema::Error;
+pub use summary::{Last, StageSummary, Summary};
 pub use types::*;
 pub use writer::{Loss, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

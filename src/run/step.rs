@@ -140,8 +140,8 @@ impl State {
         let (_, row) = self.graph.stage_of(task);
         let all_settled = |stages: &[StageId]| !stages.is_empty() && stages.iter().all(|&s| self.is_settled(s));
         // As in a shell: who writes to nobody dies of SIGPIPE, and that is no failure.
-        let wrote_to_nobody = matches!(exit, Exit::Signal(Signal(SIGPIPE)))
-            || matches!(exit, Exit::Code(code) if code == 128 + SIGPIPE);
+        let wrote_to_nobody =
+            matches!(exit, Exit::Signal(Signal(SIGPIPE))) || matches!(exit, Exit::Code(code) if code == 128 + SIGPIPE);
         match exit {
             _ if wrote_to_nobody && all_settled(&row.consumers) => Outcome::Succeeded,
             // A service is to stay, unless what fed it has come to its end.
