@@ -1,6 +1,16 @@
-//! The raw system calls that nexusflow needs, each safe to call.
+//! Every raw system call that nexusflow makes, wrapped so that each is safe to call. One file per subject.
 
+pub mod children;
+pub mod event;
+pub mod file;
 pub mod futex;
+pub mod guardian;
 pub mod map;
 pub mod memfd;
+pub mod process;
+mod raw;
+pub mod sched;
+pub mod signal;
 pub mod socket;
+pub mod spawn;
+pub mod user;
