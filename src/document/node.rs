@@ -54,6 +54,11 @@ impl Node {
         }
     }
 
+    /// The value as it is written in the file: `0x10`, `1.10`, `"quoted"`.
+    pub fn raw(&self) -> &str {
+        self.span.source.text.get(self.span.range.clone()).unwrap_or("")
+    }
+
     /// What kind of value this is, in the words of a message: `a string`, `a list`.
     pub fn kind(&self) -> &'static str {
         match self.value {

@@ -1,0 +1,93 @@
+//! What the TOML parser refuses, in words that help: what is wrong at this place, and what to write.
+
+use std::sync::Arc;
+
+use toml_parser::{Expected, ParseError};
+
+use super::limits::MAX_DEPTH;
+use crate::diag::{Diagnostic, Source, Span, codes};
+
+pub(super) fn explain(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
+    let range = match error.unexpected().or(error.context()) {
+        Some(span) => span.start()..span.end(),
+        None => source.text.len()..source.text.len(),
+    };
+    let place = Span { source: source.clone(), range };
+    if error.description().contains("recurs") {
+        return Diagnostic::error(codes::TOO_DEEP, format!("nested deeper than {MAX_DEPTH} levels"))
+            .at(&place, "one level too many")
+            .help("pipeline files need fewer than ten levels: look for brackets that were never closed");
+    }
+    let before = source.text[..place.range.start].trim_end();
+    if before.ends_with(':') && error.description() == "key with no value" {
+        let place = Span { source: source.clone(), range: before.len() - 1..before.len() };
+        return Diagnostic::error(codes::TOML_SYNTAX, "a `:` after the key")
+            .at(&place, "expected `=`")
+            .help("TOML writes `key = value`; if this is YAML, name the file `.yaml`");
+    }
+    let (message, help) = words(error.description());
+    Diagnostic::error(codes::TOML_SYNTAX, message).at(&place, label(error)).help(help)
+}
+
+fn label(error: &ParseError) -> String {
+    if error.description() == "string values must be quoted" {
+        return "neither a number, a boolean nor in quotes".to_owned();
+    }
+    let words: Vec<String> = error.expected().unwrap_or_default().iter().filter_map(expected).collect();
+    match words.split_last() {
+        None => "here".to_owned(),
+        Some((only, [])) => format!("expected {only}"),
+        Some((last, rest)) => format!("expected {} or {last}", rest.join(", ")),
+    }
+}
+
+fn expected(e: &Expected) -> Option<String> {
+    match e {
+        Expected::Literal("\n") => Some("the end of the line".to_owned()),
+        Expected::Literal(text) => Some(format!("`{}`", text.escape_debug())),
+        Expected::Description(text) => Some((*text).to_owned()),
+        _ => None,
+    }
+}
+
+/// Message and help.
+fn words(description: &str) -> (&str, &'static str) {
+    match description {
+        "string values must be quoted" => (description, "put the value in quotes: key = \"value\""),
+        "key with no value" => ("a key without `=` and a value", "write `key = value`; text goes in quotes"),
+        "missing value for key" | "missing value" => {
+            ("a key without a value", "write `key = value`; text goes in quotes")
+        }
+        "missing assignment between key-value pairs" => (description, "write `key = value`, one to a line"),
+        "unexpected key or value" => (
+            "something after the value",
+            "put each `key = value` on a line of its own, and the whole value in one pair of quotes",
+        ),
+        "missing comma between array elements" | "missing comma between key-value pairs" => {
+            (description, "put a `,` between them")
+        }
+        "unclosed array" => ("a list is never closed", "put the missing `]`"),
+        "unclosed inline table" => ("a table in braces is never closed", "put the missing `}`"),
+        "unclosed table" => ("a table's header is never closed", "a header is `[name]`: put the missing `]`"),
+        "unclosed array table" => {
+            ("a header is never closed", "a header of one of several tables is `[[name]]`: put the missing `]]`")
+        }
+        "extra comma in array" | "extra comma in inline table" => (description, "take the extra `,` out"),
+        "unexpected leading zero" => (
+            "a number that begins with 0",
+            "write it without the zero, as 0o17 if it is octal, or in quotes if it is text",
+        ),
+        "invalid unquoted key" => (description, "keys of other characters than A-Z a-z 0-9 _ - need quotes"),
+        "unquoted keys cannot be empty" => ("a key is missing", "write `key = value`"),
+        "missing escaped value" => (
+            "an unknown escape in double quotes",
+            "write a literal backslash as `\\\\`, or use single quotes, where a backslash is only a backslash",
+        ),
+        d if d.contains("string") || d.contains("quote") => {
+            (d, "check that the quotes are closed, on the same line unless they are triple")
+        }
+        d if d.contains("carriage return") => (d, "save the file with plain line ends (LF or CRLF)"),
+        d if d.contains("key") => (d, "a line is `key = value`, `[table]` or a comment"),
+        d => (d, "see https://toml.io/en/v1.1.0 for the rule; text goes in quotes"),
+    }
+}
