@@ -48,6 +48,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Gang {
     pub phase: Phase,
+    pub queued_at: Now,
+    pub admitted_at: Now,
     pub waits_for: u32,
     pub to_start: u32,
     pub to_settle: u32,
@@ -68,6 +70,8 @@ pub(super) enum Course {
 #[derive(Debug)]
 pub struct State {
     pub(super) graph: Graph,
+    /// The time of the step that is being taken.
+    pub(super) now: Now,
     pub(super) tasks: Vec<Task>,
     pub(super) stages: Vec<Stage>,
     pub(super) gangs: Vec<Gang>,
@@ -108,6 +112,8 @@ impl State {
         });
         let gangs = graph.gangs.iter().map(|g| Gang {
             phase: Phase::Waiting,
+            queued_at: Now::ZERO,
+            admitted_at: Now::ZERO,
             waits_for: g.waits_for,
             to_start: g.tasks,
             to_settle: g.tasks,
@@ -127,6 +133,7 @@ impl State {
             interrupts: 0,
             trouble: None,
             to_settle: total,
+            now: Now::ZERO,
             needed: (needed > 0).then_some(needed),
             news: VecDeque::new(),
             graph,
@@ -136,6 +143,12 @@ impl State {
     /// When [`super::Event::Tick`] is next wanted.
     pub fn next_deadline(&self) -> Option<Now> {
         self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// How long the task waited for a slot after its dependencies held.
+    pub fn queue_wait(&self, task: TaskId) -> Now {
+        let gang = &self.gangs[self.graph.stage_of(task).1.gang.0 as usize];
+        gang.admitted_at.saturating_sub(gang.queued_at)
     }
 
     /// Tasks that wait only for a slot.
@@ -254,6 +267,7 @@ impl State {
 
     pub(super) fn enqueue(&mut self, gang: GangId) {
         self.gangs[gang.0 as usize].phase = Phase::Queued;
+        self.gangs[gang.0 as usize].queued_at = self.now;
         match self.graph.gang(gang).takes_slot {
             true => self.queue.push_back(gang),
             false => self.free.push(gang),

@@ -13,26 +13,27 @@ const SIGPIPE: i32 = 13;
 impl State {
     /// Takes one event and appends what is to be done about it.
     pub fn step(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now); // a clock that runs backwards moves nothing
         match event {
-            Event::Begin => self.begin(now),
-            Event::Started(task) => self.started(task, now, actions),
-            Event::NotStarted(task) => self.not_started(task, now, actions),
-            Event::Ended(task, exit) => self.ended(task, exit, now, actions),
-            Event::Interrupted(signal) => self.interrupted(signal, now, actions),
-            Event::Tick => self.tick(now, actions),
+            Event::Begin => self.begin(),
+            Event::Started(task) => self.started(task, actions),
+            Event::NotStarted(task) => self.not_started(task, actions),
+            Event::Ended(task, exit) => self.ended(task, exit, actions),
+            Event::Interrupted(signal) => self.interrupted(signal, actions),
+            Event::Tick => self.tick(actions),
         }
-        self.follow_up(now, actions);
+        self.follow_up(actions);
     }
 
     /// Everything that follows from what has changed, whatever it was that changed.
-    fn follow_up(&mut self, now: Now, actions: &mut Vec<Action>) {
+    fn follow_up(&mut self, actions: &mut Vec<Action>) {
         self.spread(actions);
         if self.course == Course::Going && self.needed == Some(0) && self.to_settle > 0 {
-            self.drain(now, actions);
+            self.drain(actions);
         }
         match self.course {
             Course::Going => self.admit(actions),
-            Course::Draining | Course::Stopping(_) => self.advance_stop(now, actions),
+            Course::Draining | Course::Stopping(_) => self.advance_stop(actions),
             Course::Finished => {}
         }
         // What was skipped or started just now has consequences of its own.
@@ -43,9 +44,9 @@ impl State {
         }
     }
 
-    fn begin(&mut self, now: Now) {
+    fn begin(&mut self) {
         if let Some(timeout) = self.graph.timeout {
-            self.timer(now.saturating_add(timeout), Timer::RunTimeout);
+            self.timer(self.now.saturating_add(timeout), Timer::RunTimeout);
         }
         for gang in (0..self.gangs.len() as u32).map(GangId) {
             if self.graph.gang(gang).waits_for == 0 {
@@ -71,6 +72,7 @@ impl State {
             return; // skipped while it waited
         }
         self.gangs[id.0 as usize].phase = Phase::Starting;
+        self.gangs[id.0 as usize].admitted_at = self.now;
         self.slots_used += u32::from(self.graph.gang(id).takes_slot);
         actions.push(Action::Prepare(id));
         for at in 0..self.graph.gang(id).stages.len() {
@@ -81,7 +83,7 @@ impl State {
         }
     }
 
-    fn started(&mut self, task: TaskId, now: Now, actions: &mut Vec<Action>) {
+    fn started(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         let Task::Starting { doomed } = self.task(task) else {
             unreachable!("only a task that is being started has started");
         };
@@ -91,7 +93,7 @@ impl State {
         match (doomed, row.timeout) {
             // It was given up while it started: it holds nothing yet that would need an orderly end.
             (Some(_), _) => actions.push(Action::Kill(task)),
-            (None, Some(timeout)) => self.timer(now.saturating_add(timeout), Timer::TaskTimeout(task)),
+            (None, Some(timeout)) => self.timer(self.now.saturating_add(timeout), Timer::TaskTimeout(task)),
             (None, None) => {}
         }
         let stage = &mut self.stages[stage_id.0 as usize];
@@ -107,7 +109,7 @@ impl State {
         }
     }
 
-    fn not_started(&mut self, task: TaskId, now: Now, actions: &mut Vec<Action>) {
+    fn not_started(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         let Task::Starting { doomed } = self.task(task) else {
             unreachable!("only a task that is being started can fail to");
         };
@@ -115,12 +117,12 @@ impl State {
             Some(outcome) => self.settle(task, outcome, actions),
             None => {
                 self.settle(task, Outcome::NotStarted, actions);
-                self.fail_gang(task, now, actions);
+                self.fail_gang(task, actions);
             }
         }
     }
 
-    fn ended(&mut self, task: TaskId, exit: Exit, now: Now, actions: &mut Vec<Action>) {
+    fn ended(&mut self, task: TaskId, exit: Exit, actions: &mut Vec<Action>) {
         let Task::Running { doomed } = self.task(task) else {
             unreachable!("only a running task ends");
         };
@@ -131,7 +133,7 @@ impl State {
         self.settle(task, outcome, actions);
         // A gang that is already on its way out has its culprit.
         if !outcome.is_good() && !matches!(outcome, Outcome::Stopped(_)) {
-            self.fail_gang(task, now, actions);
+            self.fail_gang(task, actions);
         }
     }
 
@@ -151,39 +153,39 @@ impl State {
     }
 
     /// A task failed: its mates cannot go on, and perhaps nobody may.
-    fn fail_gang(&mut self, culprit: TaskId, now: Now, actions: &mut Vec<Action>) {
+    fn fail_gang(&mut self, culprit: TaskId, actions: &mut Vec<Action>) {
         let gang = self.graph.stage_of(culprit).1.gang;
-        self.stop_gang(gang, Cause::Mate(culprit), now, actions);
+        self.stop_gang(gang, Cause::Mate(culprit), actions);
         if self.graph.on_failure == OnFailure::Stop && self.course == Course::Going {
-            self.stop_all(Cause::OnFailure, now, actions);
+            self.stop_all(Cause::OnFailure, actions);
         }
     }
 
-    fn interrupted(&mut self, signal: Signal, now: Now, actions: &mut Vec<Action>) {
+    fn interrupted(&mut self, signal: Signal, actions: &mut Vec<Action>) {
         if self.course == Course::Finished {
             return;
         }
         self.interrupts += 1;
         self.trouble = Some(Ending::Interrupted(signal));
         if self.interrupts == 1 {
-            self.stop_all(Cause::Interrupted, now, actions);
+            self.stop_all(Cause::Interrupted, actions);
         } else {
             self.kill_all(actions);
         }
     }
 
-    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+    fn tick(&mut self, actions: &mut Vec<Action>) {
         while let Some(&Reverse((at, timer))) = self.timers.peek()
-            && at <= now
+            && at <= self.now
         {
             self.timers.pop();
             match timer {
                 Timer::RunTimeout if matches!(self.course, Course::Going | Course::Draining) => {
                     self.trouble = self.trouble.or(Some(Ending::TimedOut));
-                    self.stop_all(Cause::RunTimeout, now, actions);
+                    self.stop_all(Cause::RunTimeout, actions);
                 }
                 Timer::TaskTimeout(task) if self.task(task) == (Task::Running { doomed: None }) => {
-                    self.stop_task(task, Outcome::TimedOut, now, actions);
+                    self.stop_task(task, Outcome::TimedOut, actions);
                 }
                 Timer::KillAfterStop(task) if matches!(self.task(task), Task::Running { .. }) => {
                     actions.push(Action::Kill(task));

@@ -1,20 +1,20 @@
 //! Ending what runs: one task, a gang, the services at a run's natural end, everything.
 
 use super::state::{Course, Phase, State, Task};
-use super::types::{Action, Cause, Now, Outcome, Timer};
+use super::types::{Action, Cause, Outcome, Timer};
 use crate::pipeline::GangId;
 use crate::plan::TaskId;
 
 impl State {
     /// Asks a task to end; it will settle with `outcome`. One that is already asked, or over, is left alone.
-    pub(super) fn stop_task(&mut self, task: TaskId, outcome: Outcome, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn stop_task(&mut self, task: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
         match self.task(task) {
             Task::Running { doomed: None } => {
                 let (_, row) = self.graph.stage_of(task);
                 let (signal, timeout) = (row.stop_signal, row.stop_timeout);
                 self.set(task, Task::Running { doomed: Some(outcome) });
                 actions.push(Action::Signal(task, signal));
-                self.timer(now.saturating_add(timeout), Timer::KillAfterStop(task));
+                self.timer(self.now.saturating_add(timeout), Timer::KillAfterStop(task));
             }
             Task::Starting { doomed: None } => self.set(task, Task::Starting { doomed: Some(outcome) }),
             Task::Waiting | Task::Starting { .. } | Task::Running { .. } | Task::Settled(_) => {}
@@ -22,25 +22,25 @@ impl State {
     }
 
     /// Ends a whole gang at once: what waits never starts, what runs is stopped.
-    pub(super) fn stop_gang(&mut self, gang: GangId, cause: Cause, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn stop_gang(&mut self, gang: GangId, cause: Cause, actions: &mut Vec<Action>) {
         for task in self.graph.tasks_of_gang(gang).collect::<Vec<_>>() {
             match self.task(task) {
                 Task::Waiting => self.settle(task, Outcome::Skipped(cause), actions),
-                _ => self.stop_task(task, Outcome::Stopped(cause), now, actions),
+                _ => self.stop_task(task, Outcome::Stopped(cause), actions),
             }
         }
     }
 
     /// All that is not a service has ended: services are no longer needed.
-    pub(super) fn drain(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn drain(&mut self, actions: &mut Vec<Action>) {
         self.course = Course::Draining;
-        self.end_what_has_not_begun(Cause::NoLongerNeeded, now, actions);
+        self.end_what_has_not_begun(Cause::NoLongerNeeded, actions);
     }
 
     /// The run is to end now, in order.
-    pub(super) fn stop_all(&mut self, cause: Cause, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn stop_all(&mut self, cause: Cause, actions: &mut Vec<Action>) {
         self.course = Course::Stopping(cause);
-        self.end_what_has_not_begun(cause, now, actions);
+        self.end_what_has_not_begun(cause, actions);
     }
 
     pub(super) fn kill_all(&mut self, actions: &mut Vec<Action>) {
@@ -57,12 +57,12 @@ impl State {
         }
     }
 
-    fn end_what_has_not_begun(&mut self, cause: Cause, now: Now, actions: &mut Vec<Action>) {
+    fn end_what_has_not_begun(&mut self, cause: Cause, actions: &mut Vec<Action>) {
         for gang in (0..self.gangs.len() as u32).map(GangId) {
             match self.gangs[gang.0 as usize].phase {
                 Phase::Waiting | Phase::Queued => self.skip_gang(gang, cause, actions),
                 // No edge of it has been handed out: there is nothing to drain.
-                Phase::Starting => self.stop_gang(gang, cause, now, actions),
+                Phase::Starting => self.stop_gang(gang, cause, actions),
                 Phase::Running | Phase::Over => {}
             }
         }
@@ -70,7 +70,7 @@ impl State {
 
     /// Asks those to end whose turn has come: dependants before what they depend on; at a natural end
     /// what feeds edges before what it feeds, which then ends by itself when it has read everything.
-    pub(super) fn advance_stop(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn advance_stop(&mut self, actions: &mut Vec<Action>) {
         let cause = match self.course {
             Course::Draining => Cause::NoLongerNeeded,
             Course::Stopping(cause) => cause,
@@ -78,7 +78,7 @@ impl State {
         };
         let due: Vec<TaskId> = self.live.iter().copied().filter(|&t| self.turn_has_come(t)).collect();
         for task in due {
-            self.stop_task(task, Outcome::Stopped(cause), now, actions);
+            self.stop_task(task, Outcome::Stopped(cause), actions);
         }
         // Services that feed one another in a circle: nobody's turn would ever come.
         let someone_is_ending = self.live.iter().any(|&t| {
@@ -87,7 +87,7 @@ impl State {
         });
         if !someone_is_ending {
             for task in self.live.clone() {
-                self.stop_task(task, Outcome::Stopped(cause), now, actions);
+                self.stop_task(task, Outcome::Stopped(cause), actions);
             }
         }
     }
