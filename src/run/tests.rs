@@ -1,1 +1,522 @@
+//! The decider under a simulated world: random pipelines, random histories, invariants after every step.
+//! A failing seed is a reproducer: `SEED=n cargo test --lib run::`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Cause, Ending, Event, Exit, Outcome, State};
+use crate::diag::{Source, Span};
+use crate::pipeline::{Dependency, Edge, EdgeId, GangId, Pipeline, Stage, StageId, Stdin, Stdout};
+use crate::plan::{MemoryPolicy, Plan, Task, TaskId};
+use crate::spec::{Command, Condition, Delivery, EnvInherit, Kind, OnFailure, Scheduling, Signal, Wait};
+
+/// xorshift64*: reproducible everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n.max(1)
+    }
+
+    fn percent(&mut self, p: usize) -> bool {
+        self.below(100) < p
+    }
+}
+
+fn span() -> Span {
+    Span { source: Arc::new(Source { name: "test".into(), text: String::new() }), range: 0..0 }
+}
+
+fn stage(name: String) -> Stage {
+    Stage {
+        name,
+        span: span(),
+        gang: GangId(0),
+        command: Command::Argv(vec![]),
+        command_span: span(),
+        env: BTreeMap::new(),
+        cwd: None,
+        cwd_span: None,
+        user: None,
+        user_span: None,
+        replicas: 1,
+        service: false,
+        depends_on: vec![],
+        timeout: None,
+        stop_signal: Signal(15),
+        stop_timeout: Duration::from_secs(10),
+        placement: None,
+        scheduling: Scheduling::default(),
+        stdin: Stdin::Null,
+        stdout: Stdout::Log,
+        bind: vec![],
+        outputs: vec![],
+        inputs: vec![],
+    }
+}
+
+/// Stages by name, `a>b` for a ring edge, `c:a` for "c waits for a to complete", `c:a!` started, `c:a?` exited.
+fn pipeline(stages: &[&str], links: &[&str]) -> Pipeline {
+    let mut list: Vec<Stage> = stages.iter().map(|n| stage((*n).into())).collect();
+    let id = |name: &str| StageId(stages.iter().position(|s| *s == name).expect("a stage of the test") as u32);
+    let mut edges = vec![];
+    for link in links {
+        if let Some((from, to)) = link.split_once('>') {
+            edges.push((id(from), id(to)));
+        } else if let Some((who, on)) = link.split_once(':') {
+            let condition = match on.chars().last() {
+                Some('!') => Condition::Started,
+                Some('?') => Condition::Exited,
+                _ => Condition::Completed,
+            };
+            let on = id(on.trim_end_matches(['!', '?']));
+            list[id(who).0 as usize].depends_on.push(Dependency { stage: on, condition });
+        }
+    }
+    assemble(list, edges)
+}
+
+fn assemble(mut stages: Vec<Stage>, links: Vec<(StageId, StageId)>) -> Pipeline {
+    let mut gang: Vec<usize> = (0..stages.len()).collect();
+    for &(a, b) in &links {
+        let (from, to) = (gang[a.0 as usize], gang[b.0 as usize]);
+        gang.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
+    }
+    let names: BTreeSet<usize> = gang.iter().copied().collect();
+    let gangs: Vec<Vec<StageId>> = names
+        .iter()
+        .map(|n| (0..stages.len()).filter(|&s| gang[s] == *n).map(|s| StageId(s as u32)).collect())
+        .collect();
+    for (g, members) in gangs.iter().enumerate() {
+        for s in members {
+            stages[s.0 as usize].gang = GangId(g as u32);
+        }
+    }
+    let mut edges = vec![];
+    for (at, &(from, to)) in links.iter().enumerate() {
+        stages[from.0 as usize].outputs.push(EdgeId(at as u32));
+        stages[to.0 as usize].inputs.push(EdgeId(at as u32));
+        edges.push(Edge {
+            name: format!("e{at}"),
+            span: span(),
+            kind: Kind::Ring,
+            from: vec![from],
+            to: vec![to],
+            capacity: 1 << 20,
+            max_message: 1 << 18,
+            delivery: Delivery::Broadcast,
+            wait: Wait::Adaptive,
+            rate: None,
+            messages: None,
+        });
+    }
+    Pipeline {
+        name: "test".into(),
+        description: None,
+        dir: "/".into(),
+        vars: BTreeMap::new(),
+        env_inherit: EnvInherit::All,
+        timeout: None,
+        parallel: Some(2),
+        on_failure: OnFailure::Continue,
+        stages,
+        edges,
+        gangs,
+    }
+}
+
+fn plan(pipeline: &Pipeline) -> Plan {
+    let task = |stage, replica| Task {
+        stage,
+        replica,
+        cpus: [0].into_iter().collect(),
+        pinned: false,
+        nodes: Default::default(),
+        memory: MemoryPolicy::Default,
+        why: vec![],
+        gave_up: vec![],
+    };
+    let tasks = pipeline.stage_ids().flat_map(|s| (0..pipeline.stage(s).replicas).map(move |r| task(s, r))).collect();
+    Plan { tasks, floating: [0].into_iter().collect(), usable: [0].into_iter().collect() }
+}
+
+/// A run that does exactly what the test says.
+struct Script {
+    state: State,
+    now: Duration,
+    said: Vec<Action>,
+}
+
+impl Script {
+    fn new(pipeline: &Pipeline) -> Self {
+        let mut script = Self { state: State::new(pipeline, &plan(pipeline)), now: Duration::ZERO, said: vec![] };
+        script.event(Event::Begin);
+        script
+    }
+
+    fn event(&mut self, event: Event) -> &[Action] {
+        self.said.clear();
+        self.state.step(event, self.now, &mut self.said);
+        &self.said
+    }
+
+    fn started(&mut self, tasks: &[u32]) -> &mut Self {
+        for &t in tasks {
+            self.event(Event::Started(TaskId(t)));
+        }
+        self
+    }
+
+    fn ended(&mut self, task: u32, code: i32) -> &[Action] {
+        self.event(Event::Ended(TaskId(task), Exit::Code(code)))
+    }
+}
+
+fn spawned(actions: &[Action]) -> Vec<u32> {
+    actions.iter().filter_map(|a| if let Action::Spawn(t) = a { Some(t.0) } else { None }).collect()
+}
+
+#[test]
+fn a_chain_runs_in_order() {
+    let mut run = Script::new(&pipeline(&["a", "b"], &["b:a"]));
+    assert_eq!(spawned(&run.said), [0]);
+    run.started(&[0]);
+    assert_eq!(spawned(run.ended(0, 0)), [1]);
+    run.started(&[1]);
+    assert_eq!(run.ended(1, 0).last(), Some(&Action::Finish(Ending::Succeeded)));
+}
+
+#[test]
+fn a_failure_skips_what_depends_on_it_and_nothing_else() {
+    let mut run = Script::new(&pipeline(&["a", "b", "c", "d"], &["b:a", "c:b", "d:a?"]));
+    run.started(&[0]);
+    let said = run.ended(0, 3).to_vec();
+    assert_eq!(spawned(&said), [3]);
+    for skipped in [1, 2] {
+        assert!(
+            said.iter()
+                .any(|a| matches!(a, Action::Settled(t, Outcome::Skipped(Cause::Dependency(_))) if t.0 == skipped))
+        );
+    }
+    run.started(&[3]);
+    assert_eq!(run.ended(3, 0).last(), Some(&Action::Finish(Ending::StageFailed)));
+}
+
+#[test]
+fn a_gang_starts_together_and_its_edges_open_when_all_have_started() {
+    let mut run = Script::new(&pipeline(&["a", "b", "c"], &["a>b", "b>c", "c:b!"]));
+    assert_eq!(spawned(&run.said), [0, 1]);
+    run.started(&[0]);
+    assert_eq!(spawned(run.event(Event::Started(TaskId(1)))), [2]);
+    assert!(run.event(Event::Started(TaskId(2))).contains(&Action::OpenEdges(GangId(0))));
+}
+
+#[test]
+fn a_mate_that_cannot_start_takes_the_gang_along() {
+    let mut run = Script::new(&pipeline(&["a", "b"], &["a>b"]));
+    run.started(&[0]);
+    assert!(run.event(Event::NotStarted(TaskId(1))).contains(&Action::Signal(TaskId(0), Signal(15))));
+    let said = run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(15))));
+    assert_eq!(said.last(), Some(&Action::Finish(Ending::StageNotStarted)));
+}
+
+#[test]
+fn who_writes_to_nobody_has_not_failed() {
+    let mut run = Script::new(&pipeline(&["yes", "head"], &["yes>head"]));
+    run.started(&[0, 1]);
+    run.ended(1, 0);
+    let said = run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(13))));
+    assert_eq!(said.last(), Some(&Action::Finish(Ending::Succeeded)));
+    // But who still had a reader has.
+    let mut run = Script::new(&pipeline(&["yes", "cat"], &["yes>cat"]));
+    run.started(&[0, 1]);
+    assert!(matches!(
+        run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(13))))[0],
+        Action::Settled(_, Outcome::Failed(_))
+    ));
+}
+
+#[test]
+fn services_end_when_nothing_else_is_left_feeders_first() {
+    let mut p = pipeline(&["job", "source", "sink"], &["source>sink", "sink:source!"]);
+    p.stages[1].service = true;
+    p.stages[2].service = true;
+    let mut run = Script::new(&p);
+    run.started(&[0, 1, 2]);
+    let said = run.ended(0, 0).to_vec();
+    assert!(said.contains(&Action::Signal(TaskId(1), Signal(15))), "{said:?}");
+    assert!(!said.iter().any(|a| matches!(a, Action::Signal(TaskId(2), _))), "{said:?}");
+    let said = run.event(Event::Ended(TaskId(1), Exit::Signal(Signal(15)))).to_vec();
+    assert!(said.contains(&Action::Release(TaskId(1))), "what it fed reads its end of stream: {said:?}");
+    assert_eq!(run.ended(2, 0).last(), Some(&Action::Finish(Ending::Succeeded)));
+}
+
+#[test]
+fn a_service_that_ends_by_itself_fails() {
+    let mut p = pipeline(&["job", "db"], &[]);
+    p.stages[1].service = true;
+    let mut run = Script::new(&p);
+    run.started(&[0, 1]);
+    run.ended(1, 0);
+    assert_eq!(run.ended(0, 0).last(), Some(&Action::Finish(Ending::StageFailed)));
+}
+
+#[test]
+fn an_interrupt_stops_dependants_first_and_a_second_kills() {
+    let mut p = pipeline(&["db", "app"], &["app:db!"]);
+    p.parallel = Some(4);
+    let mut run = Script::new(&p);
+    run.started(&[0, 1]);
+    let said = run.event(Event::Interrupted(Signal(2))).to_vec();
+    assert_eq!(said, [Action::Signal(TaskId(1), Signal(15))]);
+    let said = run.event(Event::Interrupted(Signal(2))).to_vec();
+    assert!(said.contains(&Action::Kill(TaskId(0))) && said.contains(&Action::Kill(TaskId(1))));
+    run.event(Event::Ended(TaskId(1), Exit::Signal(Signal(9))));
+    let said = run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(9))));
+    assert_eq!(said.last(), Some(&Action::Finish(Ending::Interrupted(Signal(2)))));
+}
+
+#[test]
+fn a_timeout_asks_then_kills() {
+    let mut p = pipeline(&["a"], &[]);
+    p.stages[0].timeout = Some(Duration::from_secs(5));
+    let mut run = Script::new(&p);
+    run.started(&[0]);
+    assert_eq!(run.state.next_deadline(), Some(Duration::from_secs(5)));
+    run.now = Duration::from_secs(5);
+    assert_eq!(run.event(Event::Tick), [Action::Signal(TaskId(0), Signal(15))]);
+    run.now = Duration::from_secs(15);
+    assert_eq!(run.event(Event::Tick), [Action::Kill(TaskId(0))]);
+    let said = run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(9)))).to_vec();
+    assert_eq!(said[0], Action::Settled(TaskId(0), Outcome::TimedOut));
+    assert_eq!(said.last(), Some(&Action::Finish(Ending::TimedOut)));
+}
+
+#[test]
+fn a_second_scheduled_stage_waits_for_a_slot_and_says_how_long() {
+    let mut p = pipeline(&["a", "b"], &[]);
+    p.parallel = Some(1);
+    let mut run = Script::new(&p);
+    assert_eq!((spawned(&run.said), run.state.queued()), (vec![0], 1));
+    run.started(&[0]);
+    run.now = Duration::from_secs(3);
+    assert_eq!(spawned(run.ended(0, 0)), [1]);
+    assert_eq!(run.state.queue_wait(TaskId(1)), Duration::from_secs(3));
+}
+
+fn random_pipeline(r: &mut Random) -> Pipeline {
+    let n = 1 + r.below(10);
+    let mut stages: Vec<Stage> = (0..n).map(|i| stage(format!("s{i}"))).collect();
+    for s in &mut stages {
+        s.replicas = 1 + r.below(3) as u32;
+        s.service = r.percent(15);
+        s.timeout = r.percent(20).then(|| Duration::from_secs(1 + r.below(30) as u64));
+    }
+    let mut links: BTreeSet<(StageId, StageId)> = BTreeSet::new();
+    for _ in 0..r.below(n) {
+        let a = r.below(n - 1);
+        links.insert((StageId(a as u32), StageId((a + 1) as u32)));
+    }
+    let mut p = assemble(stages, links.into_iter().collect());
+    for i in 1..n {
+        for _ in 0..r.below(3) {
+            let on = r.below(i);
+            // Across gangs only backwards over whole gangs, so that gangs cannot wait for one another in a circle.
+            let same = p.stages[i].gang == p.stages[on].gang;
+            let condition = if same || r.percent(30) {
+                Condition::Started
+            } else if p.stages[on].service {
+                continue;
+            } else if r.percent(50) {
+                Condition::Completed
+            } else {
+                Condition::Exited
+            };
+            if p.stages[i].depends_on.iter().all(|d| d.stage.0 != on as u32) {
+                p.stages[i].depends_on.push(Dependency { stage: StageId(on as u32), condition });
+            }
+        }
+    }
+    p.parallel = Some(1 + r.below(4) as u32);
+    p.timeout = r.percent(10).then(|| Duration::from_secs(20));
+    p.on_failure = if r.percent(20) { OnFailure::Stop } else { OnFailure::Continue };
+    p
+}
+
+/// What the simulated kernel knows of a task.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Process {
+    None,
+    Starting,
+    Running { told: bool, killed: bool },
+    Gone,
+}
+
+fn simulate(seed: u64) {
+    let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let p = random_pipeline(&mut r);
+    let mut state = State::new(&p, &plan(&p));
+    let tasks = plan(&p).tasks;
+    let mut world = vec![Process::None; tasks.len()];
+    let mut settled: BTreeMap<TaskId, Outcome> = BTreeMap::new();
+    let mut prepared = BTreeSet::new();
+    let mut finished = None;
+    let mut now = Duration::ZERO;
+    let mut inbox = vec![Event::Begin];
+    let obedient = r.percent(80);
+    let mut idle_rounds = 0;
+    let gang_of = |t: TaskId| p.stages[tasks[t.0 as usize].stage.0 as usize].gang;
+
+    for _ in 0..20_000 {
+        let event = if inbox.is_empty() { None } else { Some(inbox.swap_remove(r.below(inbox.len()))) };
+        if let Some(event) = event {
+            match event {
+                Event::Started(t) => world[t.0 as usize] = Process::Running { told: false, killed: false },
+                Event::NotStarted(t) | Event::Ended(t, _) => world[t.0 as usize] = Process::Gone,
+                _ => {}
+            }
+            let mut actions = vec![];
+            state.step(event.clone(), now, &mut actions);
+            for action in actions {
+                assert_eq!(finished, None, "seed {seed}: nothing follows the end");
+                match action {
+                    Action::Prepare(g) => assert!(prepared.insert(g), "seed {seed}: prepared twice"),
+                    Action::Spawn(t) => {
+                        assert_eq!(world[t.0 as usize], Process::None, "seed {seed}: started twice");
+                        assert!(prepared.contains(&gang_of(t)), "seed {seed}: spawned before it was prepared");
+                        check_dependencies(seed, &p, &tasks, &settled, &world, t);
+                        world[t.0 as usize] = Process::Starting;
+                        inbox.push(if r.percent(4) { Event::NotStarted(t) } else { Event::Started(t) });
+                    }
+                    Action::OpenEdges(g) => {
+                        let mates = (0..tasks.len() as u32).map(TaskId).filter(|&t| gang_of(t) == g);
+                        for t in mates {
+                            assert!(
+                                matches!(world[t.0 as usize], Process::Running { .. } | Process::Gone),
+                                "seed {seed}: edges open before every mate runs"
+                            );
+                        }
+                    }
+                    Action::Signal(t, _) => match &mut world[t.0 as usize] {
+                        Process::Running { told, .. } => *told = true,
+                        other => panic!("seed {seed}: {t:?} signalled while {other:?}"),
+                    },
+                    Action::Kill(t) => match &mut world[t.0 as usize] {
+                        Process::Running { killed, .. } => *killed = true,
+                        other => panic!("seed {seed}: {t:?} killed while {other:?}"),
+                    },
+                    Action::Settled(t, outcome) => {
+                        assert!(settled.insert(t, outcome).is_none(), "seed {seed}: {t:?} settled twice");
+                        let ran = matches!(world[t.0 as usize], Process::Gone);
+                        let never = matches!(outcome, Outcome::Skipped(_));
+                        assert_eq!(
+                            ran, !never,
+                            "seed {seed}: {t:?} settled {outcome:?} while {:?}",
+                            world[t.0 as usize]
+                        );
+                    }
+                    Action::Release(_) | Action::Dissolve(_) => {}
+                    Action::Finish(ending) => finished = Some(ending),
+                }
+            }
+            let slots = p.parallel.expect("set above") as usize;
+            let holding = prepared.iter().filter(|g| {
+                let members = (0..tasks.len() as u32).map(TaskId).filter(|&t| gang_of(t) == **g);
+                let batch = p.gangs[g.0 as usize].iter().any(|s| !p.stages[s.0 as usize].service);
+                batch && members.into_iter().any(|t| !settled.contains_key(&t))
+            });
+            assert!(holding.count() <= slots, "seed {seed}: more gangs than slots");
+        }
+        if let Some(ending) = finished {
+            assert_eq!(settled.len(), tasks.len(), "seed {seed}: every task has its outcome");
+            let bad =
+                settled.values().any(|o| matches!(o, Outcome::Failed(_) | Outcome::NotStarted | Outcome::TimedOut));
+            assert!(!bad || ending != Ending::Succeeded, "seed {seed}: a failure is told");
+            return;
+        }
+        // Time passes and processes end, as the seed has it.
+        now += Duration::from_millis(r.below(2000) as u64);
+        if state.next_deadline().is_some_and(|d| d <= now) {
+            inbox.push(Event::Tick);
+        }
+        let mut something = !inbox.is_empty();
+        for t in 0..world.len() {
+            if let Process::Running { told, killed } = world[t] {
+                let stage = &p.stages[tasks[t].stage.0 as usize];
+                let dry = !stage.inputs.is_empty()
+                    && stage.inputs.iter().all(|&e| {
+                        p.edge(e).from.iter().all(|&f| {
+                            (0..tasks.len() as u32)
+                                .filter(|&x| tasks[x as usize].stage == f)
+                                .all(|x| settled.contains_key(&TaskId(x)))
+                        })
+                    });
+                let chance = match () {
+                    () if killed => 60,
+                    () if told && obedient => 40,
+                    () if told => 2,
+                    () if dry => 30,
+                    () if stage.service => 1,
+                    () => 15,
+                };
+                if r.percent(chance) && !inbox.iter().any(|e| matches!(e, Event::Ended(x, _) if x.0 == t as u32)) {
+                    let exit = match r.below(10) {
+                        _ if killed => Exit::Signal(Signal(9)),
+                        _ if told => Exit::Signal(Signal(15)),
+                        0 => Exit::Code(1),
+                        1 if !stage.outputs.is_empty() => Exit::Signal(Signal(13)),
+                        _ => Exit::Code(0),
+                    };
+                    inbox.push(Event::Ended(TaskId(t as u32), exit));
+                }
+                something = true;
+            }
+        }
+        if r.percent(1) {
+            inbox.push(Event::Interrupted(Signal(2)));
+        }
+        idle_rounds = if something { 0 } else { idle_rounds + 1 };
+        assert!(
+            idle_rounds < 100 || state.next_deadline().is_some(),
+            "seed {seed}: nothing will ever happen: {state:#?}"
+        );
+    }
+    panic!("seed {seed}: does not end");
+}
+
+fn check_dependencies(
+    seed: u64,
+    p: &Pipeline,
+    tasks: &[Task],
+    settled: &BTreeMap<TaskId, Outcome>,
+    world: &[Process],
+    t: TaskId,
+) {
+    for d in &p.stages[tasks[t.0 as usize].stage.0 as usize].depends_on {
+        let of = |s: StageId| (0..tasks.len() as u32).map(TaskId).filter(move |x| tasks[x.0 as usize].stage == s);
+        let holds = match d.condition {
+            Condition::Started => {
+                of(d.stage).all(|x| matches!(world[x.0 as usize], Process::Running { .. } | Process::Gone))
+            }
+            Condition::Completed => of(d.stage).all(|x| settled.get(&x).is_some_and(|o| o.is_good())),
+            Condition::Exited => of(d.stage).all(|x| settled.contains_key(&x)),
+        };
+        assert!(holds, "seed {seed}: {t:?} started before {d:?} held");
+    }
+}
+
+#[test]
+fn invariants_hold_over_random_histories() {
+    if let Some(seed) = std::env::var("SEED").ok().and_then(|s| s.parse().ok()) {
+        return simulate(seed);
+    }
+    (0..2_000).for_each(simulate);
+}
