@@ -13,7 +13,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   ci         everything a change must pass: format, lints, tests, documentation, licences, full suite
-  full       the full suite alone: real programs beside ours (installs what it needs)
+  full       the full suite alone: real programs beside ours (brings what it needs)
   licences   the licences of all dependencies against deny.toml
   man        the manual pages, into target/man
 ";

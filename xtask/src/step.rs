@@ -60,12 +60,13 @@ pub struct Program {
     words: Vec<std::ffi::OsString>,
     env: Vec<(&'static str, String)>,
     stdin: Option<PathBuf>,
+    folder: Option<PathBuf>,
     minutes: u32,
 }
 
 impl Program {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { words: vec![program.as_ref().to_owned()], env: vec![], stdin: None, minutes: MINUTES }
+        Self { words: vec![program.as_ref().to_owned()], env: vec![], stdin: None, folder: None, minutes: MINUTES }
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -85,6 +86,12 @@ impl Program {
 
     pub fn stdin(mut self, file: impl Into<PathBuf>) -> Self {
         self.stdin = Some(file.into());
+        self
+    }
+
+    /// Where it runs; the root of the repository if not said.
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
         self
     }
 
@@ -119,6 +126,9 @@ impl Program {
             .args(["--kill-after=10", &format!("{}m", self.minutes)])
             .args(&self.words)
             .envs(self.env.iter().cloned());
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         let stdin = match &self.stdin {
             Some(path) => std::fs::File::open(path).map_err(|e| format!("{}: {e}", path.display()))?.into(),
             None => Stdio::null(),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Work, jobs::PROM_FILE, read};
+use super::{Work, jobs::PROM_FILE, read, tools::Tools};
 use crate::step::{Program, Result};
 
 /// An exporter that does not answer by then has failed.
@@ -20,8 +20,8 @@ const SERIES: &[&str] = &[
     "nexusflow_run_success",
 ];
 
-pub fn promtool(work: &Work) -> Result {
-    let output = Program::new("promtool").args(["check", "metrics"]).stdin(work.path(PROM_FILE)).output()?;
+pub fn promtool(tools: &Tools, work: &Work) -> Result {
+    let output = Program::new(&tools.promtool).args(["check", "metrics"]).stdin(work.path(PROM_FILE)).output()?;
     // It ends well although it has advice to give: no advice is asked for here.
     match output.status.success() && output.stdout.is_empty() && output.stderr.is_empty() {
         true => Ok(()),
@@ -32,10 +32,10 @@ pub fn promtool(work: &Work) -> Result {
     }
 }
 
-pub fn node_exporter(work: &Work) -> Result {
+pub fn node_exporter(tools: &Tools, work: &Work) -> Result {
     let file = work.path(PROM_FILE);
     let address = free_address()?;
-    let exporter = Command::new("prometheus-node-exporter")
+    let exporter = Command::new(&tools.node_exporter)
         .arg(format!("--web.listen-address={address}"))
         .args(["--collector.disable-defaults", "--collector.textfile"])
         .arg(format!("--collector.textfile.directory={}", file.parent().unwrap().display()))
@@ -43,7 +43,7 @@ pub fn node_exporter(work: &Work) -> Result {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let _exporter = Killed(exporter.map_err(|e| format!("prometheus-node-exporter: {e}"))?);
+    let _exporter = Killed(exporter.map_err(|e| format!("{}: {e}", tools.node_exporter.display()))?);
     let served = get(address, Instant::now() + ANSWERS_WITHIN)?;
     let written = String::from_utf8_lossy(&read(&file)?).into_owned();
     compare(&written, &served)

@@ -1,5 +1,5 @@
-//! The full suite: the program beside the real tools it works with. A tool that is missing is installed;
-//! one that cannot be is a failure, never a skip.
+//! The full suite: the program beside the real tools it works with. A tool that is missing is brought;
+//! one that cannot be had is a failure, never a skip.
 
 mod exporter;
 mod files;
@@ -13,13 +13,13 @@ use crate::{cargo, target};
 
 pub fn run(steps: &mut Steps) -> Result {
     let work = Work::new()?;
-    let tools = steps.run("tools", || tools::install(&work))?;
+    let tools = steps.run("tools", || tools::find(&work))?;
     steps.run("release build", || cargo("build --release --locked --workspace --bins --examples").done())?;
     steps.run("duplicates in made-up files", || jobs::duplicates_made_up(&work))?;
     steps.run("duplicates in real files", || jobs::duplicates_real(&work))?;
     steps.run("word count", || jobs::word_count(&work))?;
-    steps.run("promtool", || exporter::promtool(&work))?;
-    steps.run("node exporter", || exporter::node_exporter(&work))?;
+    steps.run("promtool", || exporter::promtool(&tools, &work))?;
+    steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;
     steps.run("SARIF", || files::sarif(&tools, &work))
 }

@@ -1,21 +1,12 @@
-//! The tools of others that the full suite needs: found, or installed, or the suite fails.
+//! The tools of others that the full suite needs: found, or brought, or the suite fails.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Work, read};
+use super::{Work, make_dir, read};
 use crate::cargo;
 use crate::step::{Program, Result};
-
-/// Programs and the Debian packages that have them.
-const PACKAGES: &[(&str, &str)] = &[
-    ("promtool", "prometheus"),
-    ("prometheus-node-exporter", "prometheus-node-exporter"),
-    ("make", "make"),
-    ("python3", "python3"),
-    ("xargs", "findutils"),
-];
 
 /// Pinned, so that a new release of a tool cannot turn a good change red.
 const CHECK_JSONSCHEMA: &str = "check-jsonschema==0.39.0";
@@ -23,63 +14,81 @@ const SARIF_CRATE: &str = "0.8.0";
 
 #[derive(Debug)]
 pub struct Tools {
+    pub promtool: PathBuf,
+    pub node_exporter: PathBuf,
     pub check_jsonschema: PathBuf,
     pub sarif_schema: PathBuf,
 }
 
-pub fn install(work: &Work) -> Result<Tools> {
-    let mut packages: Vec<&str> = PACKAGES.iter().filter(|(p, _)| !on_path(p)).map(|(_, package)| *package).collect();
-    if Program::new("python3").args(["-c", "import ensurepip, venv"]).done().is_err() {
-        packages.push("python3-venv");
+pub fn find(work: &Work) -> Result<Tools> {
+    Ok(Tools {
+        promtool: from_debian(work, "prometheus", "promtool")?,
+        node_exporter: from_debian(work, "prometheus-node-exporter", "prometheus-node-exporter")?,
+        check_jsonschema: check_jsonschema(work)?,
+        sarif_schema: sarif_schema(work)?,
+    })
+}
+
+/// A program out of a Debian package. The package is unpacked into the suite's folder rather than installed:
+/// that needs no rights, and it starts no server on the machine it is tested on.
+fn from_debian(work: &Work, package: &str, program: &str) -> Result<PathBuf> {
+    let path = work.path("debian").join("usr/bin").join(program);
+    if path.is_file() {
+        return Ok(path);
     }
-    if !packages.is_empty() {
-        apt(&["update", "-qq"])?;
-        apt(&[["install", "-y", "-qq", "--no-install-recommends"].as_slice(), &packages].concat())?;
+    let folder = work.fresh(package)?;
+    let download = Program::new("apt-get").args(["download", "-qq", package]).folder(&folder);
+    if download.done().is_err() {
+        as_root(&["apt-get", "update", "-qq"])?;
+        download.done()?;
     }
-    match PACKAGES.iter().find(|(program, _)| !on_path(program)) {
-        Some((program, package)) => Err(format!("`{program}` is still missing after package {package} was installed")),
-        None => Ok(Tools { check_jsonschema: check_jsonschema(work)?, sarif_schema: sarif_schema(work)? }),
+    for entry in std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))? {
+        let archive = entry.map_err(|e| format!("{}: {e}", folder.display()))?.path();
+        Program::new("dpkg-deb").arg("--extract").args([archive, work.path("debian")]).done()?;
+    }
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(format!("package {package} has no {program}")),
     }
 }
 
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-}
-
-fn apt(args: &[&str]) -> Result {
+fn as_root(command: &[&str]) -> Result {
     let is_root = Program::new("id").arg("-u").stdout()? == b"0\n";
-    let apt = if is_root { Program::new("apt-get") } else { Program::new("sudo").args(["-n", "apt-get"]) };
-    apt.args(args).env("DEBIAN_FRONTEND", "noninteractive").done()
+    let words = if is_root { command.to_vec() } else { [&["sudo", "-n"], command].concat() };
+    Program::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").done()
 }
 
 fn check_jsonschema(work: &Work) -> Result<PathBuf> {
     let venv = work.path("venv");
     let program = venv.join("bin/check-jsonschema");
-    if !program.is_file() {
-        Program::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).done()?;
-        Program::new(venv.join("bin/pip")).args(["install", "--quiet", CHECK_JSONSCHEMA]).done()?;
+    if program.is_file() {
+        return Ok(program);
     }
+    if Program::new("python3").args(["-c", "import ensurepip, venv"]).done().is_err() {
+        as_root(&["apt-get", "update", "-qq"])?;
+        as_root(&["apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-venv"])?;
+    }
+    Program::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).done()?;
+    Program::new(venv.join("bin/pip")).args(["install", "--quiet", CHECK_JSONSCHEMA]).done()?;
     Ok(program)
 }
 
 /// The official schema of SARIF 2.1.0 lies in the sources of the crate `serde-sarif`, which cargo can bring.
 fn sarif_schema(work: &Work) -> Result<PathBuf> {
-    let dir = work.path("sarif-schema");
-    super::make_dir(&dir.join("src"))?;
+    let folder = work.path("sarif-schema");
+    make_dir(&folder.join("src"))?;
     let manifest = format!(
         "[package]\nname = \"sarif-schema\"\nversion = \"0.0.0\"\n\n[workspace]\n\n\
          [dependencies]\nserde-sarif = {{ version = \"={SARIF_CRATE}\", default-features = false }}\n"
     );
     work.write("sarif-schema/Cargo.toml", manifest.as_bytes())?;
     work.write("sarif-schema/src/lib.rs", b"")?;
-    let metadata = cargo("metadata --format-version 1 --manifest-path").arg(dir.join("Cargo.toml")).stdout()?;
+    let metadata = cargo("metadata --format-version 1 --manifest-path").arg(folder.join("Cargo.toml")).stdout()?;
     let metadata: Value = serde_json::from_slice(&metadata).map_err(|e| format!("cargo metadata: {e}"))?;
     let packages = metadata["packages"].as_array().ok_or("cargo metadata has no packages")?;
     let sarif = packages.iter().find(|p| p["name"] == "serde-sarif").ok_or("cargo brought no serde-sarif")?;
     let schema = Path::new(sarif["manifest_path"].as_str().unwrap_or_default()).with_file_name("src/schema.json");
-    let text = String::from_utf8_lossy(&read(&schema)?).into_owned();
-    match text.contains("SARIF) Version 2.1.0 JSON Schema") {
+    match String::from_utf8_lossy(&read(&schema)?).contains("(SARIF) Version 2.1.0 JSON Schema") {
         true => Ok(schema),
         false => Err(format!("{} is not the schema of SARIF 2.1.0", schema.display())),
     }
