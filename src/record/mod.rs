@@ -1,10 +1,12 @@
 //! What happened: the facts of runs, and the history that keeps them.
 
 mod dir;
+pub mod human;
 mod id;
 mod reader;
 mod rows;
 mod schema;
+pub mod show;
 mod summary;
 mod types;
 mod writer;

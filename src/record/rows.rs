@@ -41,6 +41,16 @@ impl RunStatus {
     }
 }
 
+impl RunStatus {
+    /// The word for an attempt of this run whose end is not known.
+    pub(super) fn unfinished(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Died | Self::Ended(_) => "died",
+        }
+    }
+}
+
 impl Serialize for RunStatus {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(self.word())
