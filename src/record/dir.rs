@@ -3,10 +3,12 @@
 //! The lock is an flock(2) of the file `lock`: the kernel gives it up when the runner dies, however it
 //! dies, across reboots, reused process ids and pid namespaces, which a process id would not survive.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nexusflow_sys::file::{is_locked, try_lock};
 
 /// A run's folder, held by its runner for as long as the run lasts.
 #[derive(Debug)]
@@ -23,10 +25,9 @@ impl RunDir {
         private(false).create(&path)?;
         private(true).create(path.join("logs"))?;
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join("lock"))?;
-        lock.try_lock().map_err(|e| match e {
-            TryLockError::Error(e) => e,
-            TryLockError::WouldBlock => io::Error::other("the lock of a new run is already held"),
-        })?;
+        if !try_lock(&lock)? {
+            return Err(io::Error::other("the lock of a new run is already held"));
+        }
         Ok(Self { path, _lock: lock })
     }
 
@@ -41,8 +42,7 @@ impl RunDir {
 
 /// Whether the runner of this run still lives.
 pub fn is_alive(state: &Path, run: &str) -> bool {
-    let Ok(lock) = File::open(path_of(state, run).join("lock")) else { return false };
-    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+    File::open(path_of(state, run).join("lock")).and_then(is_locked).unwrap_or(false)
 }
 
 /// The log file's name of one replica: `STAGE.log` where there is one, else `STAGE@REPLICA.log`. No name of

@@ -103,6 +103,15 @@ pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Whether someone holds [`try_lock`] on this file. Any number may ask at once.
+pub fn is_locked(file: impl AsFd) -> io::Result<bool> {
+    match rustix::io::retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => flock(&file, FlockOperation::Unlock).map(|()| false).map_err(io::Error::from),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Removes a name if it is there.
 pub fn remove_if_exists(path: &Path) -> io::Result<()> {
     match unlinkat(CWD, path, rustix::fs::AtFlags::empty()) {
@@ -175,7 +184,9 @@ mod tests {
         let (first, second) = (File::create(&path).unwrap(), File::create(&path).unwrap());
         assert!(try_lock(&first).unwrap());
         assert!(!try_lock(&second).unwrap());
+        assert!(is_locked(&second).unwrap());
         drop(first);
+        assert!(!is_locked(&second).unwrap());
         assert!(try_lock(&second).unwrap());
         remove_if_exists(&path).unwrap();
         remove_if_exists(&path).unwrap();

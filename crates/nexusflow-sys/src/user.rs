@@ -25,6 +25,11 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
+/// Whom this process acts as.
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The user of this name; None if there is none.
 pub fn by_name(name: &str) -> io::Result<Option<User>> {
     let Ok(name) = CString::new(name) else { return Ok(None) };
