@@ -30,7 +30,10 @@ pub fn wait(word: &Word32, expected: u32, timeout: Duration) -> io::Result<()> {
 /// Of more than [`MAX_WORDS`] the first are watched, and the sleep is short.
 pub fn wait_any(words: &[(&Word32, u32)], timeout: Duration) -> io::Result<()> {
     let (first, timeout) = match words {
-        [] => return Ok(std::thread::sleep(timeout)),
+        [] => {
+            std::thread::sleep(timeout);
+            return Ok(());
+        }
         [(word, expected)] => return wait(word, *expected, timeout),
         [first, ..] if words.len() <= MAX_WORDS => (first, timeout),
         [first, ..] => (first, timeout.min(TURN)),

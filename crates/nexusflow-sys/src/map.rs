@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -14,6 +14,11 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// The longest mapping made, ring counted twice.
 pub const MAX_LEN: usize = 1 << 40;
+
+/// Mappings begin and end at multiples of this.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
 
 /// A 32-bit word that may only be read here, or slept on.
 #[repr(transparent)]
@@ -127,6 +132,38 @@ impl Shared {
         assert!(offset.is_multiple_of(4));
         // SAFETY: as in `word64`.
         unsafe { self.at(offset, 4).cast::<Word32>().as_ref() }
+    }
+
+    /// Copies the bytes at `offset` out. A peer that writes them meanwhile tears the copy, nothing else.
+    ///
+    /// # Panics
+    /// If they are not all within the mapping.
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) {
+        let from = self.at(offset, to.len());
+        // SAFETY: readable for that length, and `to` is private memory, so they do not overlap. Other processes may
+        // write the source: the copy reads plain bytes, any value of which is valid, and none is read twice.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) }
+    }
+
+    /// write(2) of bytes of the mapping: how many were taken. The kernel reads them; EINTR is retried.
+    ///
+    /// # Panics
+    /// If they are not all within the mapping.
+    pub fn write_out(&self, offset: usize, len: usize, to: impl AsFd) -> io::Result<usize> {
+        let from = self.at(offset, len);
+        loop {
+            // SAFETY: readable for that length.
+            let n = unsafe { libc::write(to.as_fd().as_raw_fd(), from.as_ptr().cast(), len) };
+            match usize::try_from(n) {
+                Ok(n) => return Ok(n),
+                Err(_) => {
+                    let e = io::Error::last_os_error();
+                    if e.kind() != io::ErrorKind::Interrupted {
+                        return Err(e);
+                    }
+                }
+            }
+        }
     }
 
     /// Sets up the page tables of the whole mapping, so that no first touch costs a fault.

@@ -1,0 +1,144 @@
+//! Where what lies in a segment, and what the header word of a record says. docs/protocol.md has it for people.
+
+/// `nexusrng`
+pub const MAGIC: u64 = u64::from_le_bytes(*b"nexusrng");
+/// Both memory files of a ring say it; another one is refused.
+pub const VERSION: u32 = 1;
+
+/// Rings of fewer bytes are made this long; all are rounded up to whole pages.
+pub const MIN_CAPACITY: u64 = 4096;
+/// The longest ring.
+pub const MAX_CAPACITY: u64 = 1 << 36;
+/// The most consumers of one ring: their cursors travel in one packet with the data.
+pub const MAX_CONSUMERS: usize = 128;
+const _: () = assert!(MAX_CONSUMERS < nexusflow_sys::socket::MAX_FDS);
+
+/// Offsets in the head of the data file. Written once by the supervisor:
+pub const D_MAGIC: usize = 0;
+pub const D_VERSION: usize = 8;
+pub const D_WAIT: usize = 12;
+pub const D_CAPACITY: usize = 16;
+pub const D_OFFSET: usize = 24;
+pub const D_CONSUMERS: usize = 32;
+/// By the producer: 0, or 1 + the position it wants released before it is woken.
+pub const D_SLEEPING: usize = 128;
+/// By the producer, for those who count: position of its tail, and totals.
+pub const D_WRITTEN: usize = 256;
+pub const D_MESSAGES: usize = 264;
+pub const D_BYTES: usize = 272;
+pub const D_BLOCKED_NS: usize = 280;
+
+/// Offsets in a cursor file. Written once by the supervisor:
+pub const C_MAGIC: usize = 0;
+pub const C_VERSION: usize = 8;
+pub const C_INDEX: usize = 12;
+/// By the consumer: everything before this position may be overwritten.
+pub const C_RELEASED: usize = 128;
+/// By the consumer: 0, or 1 + the position of the record it waits for.
+pub const C_SLEEPING: usize = 256;
+/// By whoever detaches it: not 0 when this consumer takes no part any more.
+pub const C_DETACHED: usize = 264;
+/// By the consumer, for those who count.
+pub const C_MESSAGES: usize = 384;
+pub const C_BYTES: usize = 392;
+pub const C_WAITED_NS: usize = 400;
+
+/// A [`C_RELEASED`] that holds nobody back. Not a multiple of 8, so never a position.
+pub const DETACHED: u64 = u64::MAX;
+
+/// Header words lie at multiples of this, and are this long.
+pub const WORD: usize = 8;
+
+/// The longest message a ring of `capacity` bytes can hold: its own header, and the header behind it, must fit too.
+pub const fn max_message(capacity: u64) -> u64 {
+    let room = capacity.saturating_sub(2 * WORD as u64);
+    let longest = (u32::MAX & !7) as u64;
+    if room < longest { room } else { longest }
+}
+
+/// What a record of `len` bytes takes, its header counted.
+pub const fn record_len(len: usize) -> usize {
+    WORD + len.next_multiple_of(WORD)
+}
+
+const NOT_READY: u32 = 0;
+const READY: u32 = 1;
+const END: u32 = 2;
+
+/// The header word at `position` before its record is there.
+pub const fn not_ready(position: u64) -> u64 {
+    low(position, NOT_READY) as u64
+}
+
+/// The header word of a record of `len` bytes that can be read.
+pub const fn ready(position: u64, len: u32) -> u64 {
+    (len as u64) << 32 | low(position, READY) as u64
+}
+
+/// The word at `position` when nothing will follow.
+pub const fn end(position: u64) -> u64 {
+    low(position, END) as u64
+}
+
+/// The low half, which sleepers watch: what it is, and 30 bits of where, so that a stale word is known for one.
+const fn low(position: u64, what: u32) -> u32 {
+    ((position >> 3) as u32) << 2 | what
+}
+
+/// What a header word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    NotReady,
+    Ready { len: usize },
+    End,
+}
+
+/// Reads the word that lies at `position`; `room` bytes are there for its record and the header behind it.
+pub fn read(word: u64, position: u64, room: u64) -> Result<Header, &'static str> {
+    let (len, what) = ((word >> 32) as usize, word as u32 & 3);
+    if word as u32 != low(position, what) {
+        return Err("a record out of its turn");
+    }
+    match what {
+        NOT_READY if len == 0 => Ok(Header::NotReady),
+        END if len == 0 => Ok(Header::End),
+        READY if (record_len(len) + WORD) as u64 <= room => Ok(Header::Ready { len }),
+        READY => Err("a record longer than the room for it"),
+        _ => Err("a header of no kind"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(position in 0u64..1 << 60, len in 0u32..1 << 31) {
+            let position = position & !7;
+            let room = 1u64 << 40;
+            prop_assert_eq!(read(not_ready(position), position, room), Ok(Header::NotReady));
+            prop_assert_eq!(read(end(position), position, room), Ok(Header::End));
+            prop_assert_eq!(read(ready(position, len), position, room), Ok(Header::Ready { len: len as usize }));
+            prop_assert!(read(ready(position, len), position + 8, room).is_err());
+        }
+
+        #[test]
+        fn a_record_never_reaches_past_its_room(word: u64, position: u64, room in 16u64..1 << 30) {
+            if let Ok(Header::Ready { len }) = read(word, position & !7, room) {
+                prop_assert!((record_len(len) + WORD) as u64 <= room);
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_message_just_fits() {
+        assert_eq!(max_message(4096), 4080);
+        assert_eq!(record_len(4080) + WORD, 4096);
+        assert_eq!(record_len(0), 8);
+        assert_eq!(record_len(1), 16);
+        assert_eq!(max_message(8), 0);
+        assert!(max_message(MAX_CAPACITY) <= u64::from(u32::MAX));
+    }
+}

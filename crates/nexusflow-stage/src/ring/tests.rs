@@ -1,0 +1,331 @@
+//! Rings within one process, each end with mappings of its own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn segment(capacity: u64, consumers: usize, wait: WaitMode) -> Segment {
+    Segment::create(&SegmentOptions { name: "test", capacity, consumers, wait }).unwrap()
+}
+
+fn long() -> Until<'static> {
+    Until::timeout(LONG)
+}
+
+/// The next message, released.
+fn take(consumer: &mut Consumer) -> Option<Vec<u8>> {
+    let message = consumer.peek(long()).unwrap().map(|m| m.to_vec());
+    consumer.advance();
+    consumer.release();
+    message
+}
+
+/// A message that knows its number: `len` bytes of it.
+fn payload(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (number.wrapping_mul(31) + i) as u8).collect()
+}
+
+/// Lengths that look random and include 0 and the longest.
+fn length(number: usize, max: usize) -> usize {
+    match number % 97 {
+        0 => 0,
+        1 => max,
+        _ => number.wrapping_mul(2_654_435_761) % (max / 4),
+    }
+}
+
+#[test]
+fn messages_come_out_as_they_went_in() {
+    let segment = segment(1, 1, WaitMode::Adaptive);
+    assert_eq!(segment.capacity(), 4096);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    for n in 0..5000 {
+        let message = payload(n, length(n, p.max_message()));
+        p.write(&message, long()).unwrap();
+        assert_eq!(take(&mut c), Some(message));
+        assert!(matches!(c.try_peek().unwrap(), Next::Empty));
+    }
+    p.finish();
+    assert_eq!(take(&mut c), None);
+    assert_eq!(take(&mut c), None, "the end stays the end");
+    assert!(segment.drained(0).unwrap());
+    let stats = segment.stats();
+    assert_eq!((stats.messages, stats.consumers[0].messages), (5000, 5000));
+    assert_eq!(stats.bytes, stats.consumers[0].bytes);
+    assert_eq!(stats.consumers[0].backlog_bytes, 0);
+}
+
+#[test]
+fn a_ring_takes_exactly_what_fits() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    let max = p.max_message();
+    assert!(p.try_write(&payload(1, max)).unwrap());
+    assert!(!p.try_write(&[]).unwrap(), "not even an empty one");
+    assert!(matches!(p.write(&[], Until::timeout(Duration::from_millis(1))), Err(Error::TimedOut)));
+    assert!(matches!(p.try_write(&payload(1, max + 1)), Err(Error::TooLong { len: 4081, max: 4080, .. })));
+    assert_eq!(take(&mut c), Some(payload(1, max)));
+    // 255 records of 16 bytes leave 16: room for an empty record and the header behind it.
+    for n in 0..255 {
+        assert!(p.try_write(&payload(n, 8)).unwrap(), "{n}");
+    }
+    assert!(!p.try_write(&[1]).unwrap());
+    assert!(p.try_write(&[]).unwrap());
+    assert!(!p.try_write(&[]).unwrap());
+    for n in 0..255 {
+        assert_eq!(take(&mut c), Some(payload(n, 8)));
+    }
+    assert_eq!(take(&mut c), Some(vec![]));
+    assert!(segment.stats().blocked > Duration::ZERO);
+}
+
+#[test]
+fn a_stream_crosses_between_threads_in_every_mode() {
+    for wait in [WaitMode::Adaptive, WaitMode::Block] {
+        let segment = segment(16384, 3, wait);
+        std::thread::scope(|s| {
+            for i in 0..3 {
+                let mut c = segment.consumer(i).unwrap();
+                s.spawn(move || {
+                    for n in 0..20_000 {
+                        assert_eq!(take(&mut c), Some(payload(n, length(n, 4096))));
+                    }
+                    assert_eq!(take(&mut c), None);
+                });
+            }
+            let mut p = segment.producer().unwrap();
+            for n in 0..20_000 {
+                p.write(&payload(n, length(n, 4096)), long()).unwrap();
+            }
+            p.finish();
+        });
+        assert_eq!(segment.stats().consumers.iter().map(|c| c.messages).sum::<u64>(), 60_000);
+    }
+}
+
+#[test]
+fn spinning_ends_never_sleep() {
+    let segment = segment(4096, 1, WaitMode::Spin);
+    std::thread::scope(|s| {
+        let mut c = segment.consumer(0).unwrap();
+        s.spawn(move || (0..300).for_each(|n| assert_eq!(take(&mut c), Some(payload(n, 100)))));
+        let mut p = segment.producer().unwrap();
+        (0..300).for_each(|n| p.write(&payload(n, 100), long()).unwrap());
+    });
+    assert!(!segment.stats().consumers[0].sleeps);
+}
+
+#[test]
+fn a_batch_is_published_whole_or_as_far_as_it_fits() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    let messages: Vec<_> = (0..10).map(|n| payload(n, n * 3)).collect();
+    p.write_batch(messages.iter().map(Vec::as_slice), long()).unwrap();
+    for message in &messages {
+        assert_eq!(take(&mut c).as_ref(), Some(message));
+    }
+    let many = vec![vec![7u8; 1000]; 6];
+    let soon = Until::timeout(Duration::from_millis(1));
+    assert!(matches!(p.write_batch(many.iter().map(Vec::as_slice), soon), Err(Error::TimedOut)));
+    for _ in 0..4 {
+        assert_eq!(take(&mut c), Some(vec![7u8; 1000]));
+    }
+    assert!(matches!(c.try_peek().unwrap(), Next::Empty));
+}
+
+#[test]
+fn what_is_not_released_is_read_again_by_the_next_to_attach() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    for n in 0..3 {
+        p.write(&payload(n, 20), long()).unwrap();
+    }
+    let after_first = {
+        c.peek(long()).unwrap();
+        c.advance();
+        c.position()
+    };
+    c.peek(long()).unwrap();
+    c.advance();
+    c.release_to(after_first);
+    assert!(segment.consumer(0).is_ok_and(|mut again| take(&mut again) == Some(payload(1, 20))));
+}
+
+#[test]
+fn a_new_producer_goes_on_where_the_old_one_died() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let mut c = segment.consumer(0).unwrap();
+    for round in 0..200 {
+        let mut p = segment.producer().unwrap();
+        p.write(&payload(round, 100), long()).unwrap();
+        // Dies with a reservation half filled.
+        p.reserve(500, long()).unwrap().as_mut_slice()[..100].fill(0xff);
+        assert_eq!(take(&mut c), Some(payload(round, 100)));
+        assert!(matches!(c.try_peek().unwrap(), Next::Empty));
+    }
+    assert_eq!(segment.stats().messages, 200);
+}
+
+#[test]
+fn the_supervisor_ends_the_stream_of_one_that_is_gone() {
+    let segment = segment(4096, 2, WaitMode::Block);
+    let (mut a, mut b) = (segment.consumer(0).unwrap(), segment.consumer(1).unwrap());
+    let mut p = segment.producer().unwrap();
+    for n in 0..3 {
+        p.write(&payload(n, 50), long()).unwrap();
+    }
+    assert_eq!(take(&mut a), Some(payload(0, 50)));
+    drop(p);
+    assert!(!segment.drained(0).unwrap());
+    segment.close().unwrap();
+    segment.close().unwrap();
+    for n in 1..3 {
+        assert_eq!(take(&mut a), Some(payload(n, 50)));
+    }
+    assert_eq!(take(&mut a), None);
+    assert!(segment.drained(0).unwrap() && !segment.drained(1).unwrap());
+    for n in 0..3 {
+        assert_eq!(take(&mut b), Some(payload(n, 50)));
+    }
+    assert_eq!(take(&mut b), None);
+    assert!(matches!(segment.producer().unwrap().try_write(b"x"), Err(Error::Finished { .. })));
+}
+
+#[test]
+fn the_supervisor_can_end_a_ring_that_is_exactly_full() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    p.write(&payload(0, 4080), long()).unwrap();
+    segment.close().unwrap();
+    assert_eq!(take(&mut c), Some(payload(0, 4080)));
+    assert_eq!(take(&mut c), None);
+}
+
+#[test]
+fn sleepers_are_woken() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    std::thread::scope(|s| {
+        let reader = s.spawn(|| {
+            let first = take(&mut c);
+            while !segment.stats().producer_sleeps {
+                std::thread::yield_now();
+            }
+            (first, take(&mut c), take(&mut c))
+        });
+        while !segment.stats().consumers[0].sleeps {
+            std::thread::yield_now();
+        }
+        for n in 0..3 {
+            p.write(&payload(n, 3000), long()).unwrap();
+        }
+        let all = reader.join().unwrap();
+        assert_eq!(all, (Some(payload(0, 3000)), Some(payload(1, 3000)), Some(payload(2, 3000))));
+    });
+}
+
+#[test]
+fn the_last_to_detach_wakes_the_producer_and_closes_the_edge() {
+    let segment = segment(4096, 2, WaitMode::Block);
+    let mut p = segment.producer().unwrap();
+    segment.consumer(0).unwrap().detach();
+    p.write(&payload(0, 4080), long()).unwrap();
+    std::thread::scope(|s| {
+        let writer = s.spawn(|| p.write(b"more", long()));
+        while !segment.stats().producer_sleeps {
+            std::thread::yield_now();
+        }
+        segment.detach(1);
+        assert!(matches!(writer.join().unwrap(), Err(Error::Closed { .. })));
+    });
+    assert!(p.try_write(b"x").unwrap_err().is_closed());
+    assert!(matches!(segment.consumer(0), Err(Error::Closed { .. })));
+    assert!(segment.drained(0).unwrap());
+    segment.close().unwrap();
+}
+
+#[test]
+fn one_that_detaches_holds_nobody_back_any_more() {
+    let segment = segment(4096, 2, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    p.write(&payload(0, 4000), long()).unwrap();
+    assert_eq!(take(&mut c), Some(payload(0, 4000)));
+    assert!(!p.try_write(&payload(1, 4000)).unwrap());
+    segment.detach(1);
+    assert!(p.try_write(&payload(1, 4000)).unwrap());
+    assert_eq!(take(&mut c), Some(payload(1, 4000)));
+}
+
+#[test]
+fn a_bell_ends_waits_on_both_sides() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    let bell = Bell::new();
+    let until = Until::forever().or_bell(&bell);
+    std::thread::scope(|s| {
+        let reader = s.spawn(|| c.peek(until).map(|m| m.map(|m| m.len())));
+        while !segment.stats().consumers[0].sleeps {
+            std::thread::yield_now();
+        }
+        bell.ring();
+        assert!(matches!(reader.join().unwrap(), Err(Error::Interrupted)));
+    });
+    bell.silence();
+    p.write(&payload(0, 4080), long()).unwrap();
+    std::thread::scope(|s| {
+        let writer = s.spawn(|| p.write(b"more", until));
+        while !segment.stats().producer_sleeps {
+            std::thread::yield_now();
+        }
+        bell.ring();
+        assert!(matches!(writer.join().unwrap(), Err(Error::Interrupted)));
+    });
+}
+
+#[test]
+fn several_rings_are_waited_for_at_once() {
+    let segments: Vec<_> = (0..5).map(|_| segment(4096, 1, WaitMode::Block)).collect();
+    let mut consumers: Vec<_> = segments.iter().map(|s| s.consumer(0).unwrap()).collect();
+    for (i, segment) in segments.iter().enumerate() {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                wait_any(&mut consumers, long()).unwrap();
+                done.store(true, Ordering::Relaxed);
+            });
+            while !segments[4].stats().consumers[0].sleeps && !done.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            segment.producer().unwrap().write(b"x", long()).unwrap();
+        });
+        assert_eq!(take(&mut consumers[i]), Some(b"x".to_vec()));
+    }
+    wait_any(&mut [], long()).unwrap();
+    assert!(matches!(wait_any(&mut consumers, Until::timeout(Duration::ZERO)), Err(Error::TimedOut)));
+}
+
+#[test]
+fn wrong_descriptors_are_refused() {
+    let segment = segment(8192, 2, WaitMode::Block);
+    let (producer, consumer) = (|| segment.producer_fds().unwrap(), || segment.consumer_fds(0).unwrap());
+    assert!(Producer::from_fds("e", 8192, producer()).is_ok());
+    assert!(Producer::from_fds("e", 4096, producer()).is_err());
+    assert!(Producer::from_fds("e", 8191, producer()).is_err());
+    assert!(Producer::from_fds("e", u64::MAX, producer()).is_err());
+    assert!(Producer::from_fds("e", 8192, vec![]).is_err());
+    assert!(Producer::from_fds("e", 8192, consumer()).is_err(), "read-only");
+    assert!(Consumer::from_fds("e", 8192, consumer()).is_ok());
+    assert!(Consumer::from_fds("e", 8192, producer()).is_err());
+    let mut swapped = consumer();
+    swapped.reverse();
+    assert!(Consumer::from_fds("e", 8192, swapped).is_err());
+    for consumers in [0, MAX_CONSUMERS + 1] {
+        let options = SegmentOptions { name: "e", capacity: 1, consumers, wait: WaitMode::Block };
+        assert!(Segment::create(&options).is_err());
+    }
+    let huge = SegmentOptions { name: "e", capacity: u64::MAX, consumers: 1, wait: WaitMode::Block };
+    assert!(Segment::create(&huge).is_err());
+}

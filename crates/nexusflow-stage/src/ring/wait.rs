@@ -1,0 +1,138 @@
+//! How one side of a ring waits for the other: spin, sleep on a word, and what ends a wait early.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nexusflow_sys::futex;
+use nexusflow_sys::map::Word32;
+
+use crate::error::{Error, Result};
+
+/// No sleep is longer: should a wake-up ever be lost, this finds it.
+pub const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// How often an adaptive wait looks before it sleeps.
+const ADAPTIVE_SPINS: u32 = 2000;
+/// How often a spinning wait looks before it asks whether it is to end.
+const SPINS_PER_CHECK: u32 = 256;
+
+/// How the two ends of a ring wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitMode {
+    /// Spin a little, then sleep.
+    #[default]
+    Adaptive = 0,
+    /// Never sleep.
+    Spin = 1,
+    /// Sleep at once.
+    Block = 2,
+}
+
+impl WaitMode {
+    pub fn from_number(n: u32) -> Option<Self> {
+        [Self::Adaptive, Self::Spin, Self::Block].into_iter().find(|mode| *mode as u32 == n)
+    }
+}
+
+/// Ends the waits of other threads: while it rings, every wait that was given it ends as [`Error::Interrupted`].
+#[derive(Debug, Default)]
+pub struct Bell(AtomicU32);
+
+impl Bell {
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// From any thread.
+    pub fn ring(&self) {
+        self.0.store(1, Ordering::SeqCst);
+        futex::wake_all_own(&self.0);
+    }
+
+    pub fn silence(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    pub fn rings(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Until<'a> {
+    deadline: Option<Instant>,
+    bell: Option<&'a Bell>,
+}
+
+impl<'a> Until<'a> {
+    pub const fn forever() -> Self {
+        Self { deadline: None, bell: None }
+    }
+
+    pub const fn deadline(at: Instant) -> Self {
+        Self { deadline: Some(at), bell: None }
+    }
+
+    pub fn timeout(after: Duration) -> Self {
+        Self { deadline: Instant::now().checked_add(after), bell: None }
+    }
+
+    /// Also ends when `bell` rings.
+    pub const fn or_bell(self, bell: &'a Bell) -> Self {
+        Self { bell: Some(bell), ..self }
+    }
+
+    /// Whether the wait is over, and how.
+    pub(super) fn check(&self) -> Result<()> {
+        match (self.bell, self.deadline) {
+            (Some(bell), _) if bell.rings() => Err(Error::Interrupted),
+            (_, Some(deadline)) if Instant::now() >= deadline => Err(Error::TimedOut),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sleeps until one of the words has changed and its waker says so, or the wait is over, at most `limit`.
+    pub(super) fn sleep(&self, words: &[(&Word32, u32)], limit: Duration) -> Result<()> {
+        let left = self.deadline.map_or(limit, |d| d.saturating_duration_since(Instant::now()).min(limit));
+        let slept = match (self.bell, words) {
+            (None, words) => futex::wait_any(words, left),
+            (Some(bell), words) => {
+                // First, so that it is watched however many words there are.
+                let all: Vec<_> = [(Word32::of(&bell.0), 0)].into_iter().chain(words.iter().copied()).collect();
+                futex::wait_any(&all, left)
+            }
+        };
+        slept.map_err(Error::io("sleep until the other side of an edge is ready"))
+    }
+}
+
+/// Counts the looks of one wait.
+pub(super) struct Spinner {
+    mode: WaitMode,
+    looks: u32,
+}
+
+impl Spinner {
+    pub(super) fn new(mode: WaitMode) -> Self {
+        Self { mode, looks: 0 }
+    }
+
+    /// True: look again. False: sleep, then look again.
+    pub(super) fn spin(&mut self, until: &Until<'_>) -> Result<bool> {
+        if self.looks.is_multiple_of(SPINS_PER_CHECK) {
+            until.check()?;
+        }
+        let spin = match self.mode {
+            WaitMode::Spin => true,
+            WaitMode::Block => false,
+            WaitMode::Adaptive => self.looks < ADAPTIVE_SPINS,
+        };
+        if spin {
+            self.looks = self.looks.wrapping_add(1);
+            std::hint::spin_loop();
+        } else {
+            until.check()?;
+        }
+        Ok(spin)
+    }
+}
