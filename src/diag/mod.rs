@@ -4,12 +4,26 @@
 //! Every [`Code`] is listed once in `codes/`, with the story that `nexusflow explain` tells.
 
 pub mod codes;
+mod explain;
+mod github;
+mod human;
+mod json;
+mod position;
+mod render;
+mod sarif;
+mod suggest;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use codes::Code;
+pub use explain::explain;
+pub use position::{Lines, Position};
+pub use render::{Format, render, summary};
+pub use suggest::did_you_mean;
 
 /// One source text a diagnostic can point into. Cheap to clone; compared by identity of its name.
 #[derive(Debug)]

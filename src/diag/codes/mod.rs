@@ -40,9 +40,14 @@ pub use pipeline::*;
 pub use plan::*;
 pub use spec::*;
 
+/// The areas by their hundred, each with its rows.
+pub(super) fn areas() -> impl Iterator<Item = (u16, &'static [Entry])> {
+    (1..).zip([document::ENTRIES, spec::ENTRIES, pipeline::ENTRIES, plan::ENTRIES, exec::ENTRIES])
+}
+
 /// All rows, in order of their codes.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
-    [document::ENTRIES, spec::ENTRIES, pipeline::ENTRIES, plan::ENTRIES, exec::ENTRIES].into_iter().flatten()
+    areas().flat_map(|(_, entries)| entries)
 }
 
 pub fn find(code: Code) -> Option<&'static Entry> {

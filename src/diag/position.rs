@@ -1,0 +1,78 @@
+//! Byte offsets → lines and columns, over an index made once per text.
+
+use std::ops::Range;
+
+use super::{Label, Source};
+
+/// Both count from 1; a column counts characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// Where the lines of one text begin.
+pub struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(text: &'a str) -> Self {
+        let after_breaks = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(n, _)| n + 1);
+        Self { text, starts: std::iter::once(0).chain(after_breaks).collect() }
+    }
+
+    /// An offset beyond the text is its end; one inside a character is that character's.
+    pub fn position(&self, offset: usize) -> Position {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.line_of(offset);
+        Position { line: line + 1, column: self.text[self.starts[line]..offset].chars().count() + 1 }
+    }
+
+    /// The number (from 0) of the line that an offset is in.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        self.starts.partition_point(|&start| start <= offset) - 1
+    }
+
+    /// A line's bytes (its number from 0), without its line break.
+    pub(super) fn range(&self, line: usize) -> Range<usize> {
+        let start = self.starts[line];
+        let end = self.starts.get(line + 1).map_or(self.text.len(), |&next| next - 1);
+        start..if self.text[start..end].ends_with('\r') { end - 1 } else { end }
+    }
+}
+
+/// The indexes of the texts that one rendering meets.
+#[derive(Default)]
+pub(super) struct Indexes<'a>(Vec<(&'a Source, Lines<'a>)>);
+
+impl<'a> Indexes<'a> {
+    pub fn of(&mut self, source: &'a Source) -> &Lines<'a> {
+        let at = self.0.iter().position(|(known, _)| std::ptr::eq(*known, source)).unwrap_or_else(|| {
+            self.0.push((source, Lines::new(&source.text)));
+            self.0.len() - 1
+        });
+        &self.0[at].1
+    }
+
+    /// First and last position of a label; the last is just past its end.
+    pub fn ends(&mut self, label: &'a Label) -> (Position, Position) {
+        let range = place(label);
+        let lines = self.of(&label.span.source);
+        (lines.position(range.start), lines.position(range.end))
+    }
+}
+
+/// The bytes of a label, kept to its text and whole characters. A place in the blank end of the text is
+/// shown behind the last thing that the text says.
+pub(super) fn place(label: &Label) -> Range<usize> {
+    let text = label.span.source.text.as_str();
+    let start = text.floor_char_boundary(label.span.range.start);
+    let end = text.floor_char_boundary(label.span.range.end).max(start);
+    if text[start..].trim().is_empty() {
+        let said = text.trim_end().len().min(start);
+        return said..said;
+    }
+    start..end
+}
