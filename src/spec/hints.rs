@@ -1,0 +1,67 @@
+//! What to say about a key that the format does not have at this place.
+
+use super::format::{self, Key, Record, Shape};
+use super::scalar::quote;
+use super::suggest::did_you_mean;
+use crate::diag::{Diagnostic, codes};
+use crate::document::{Entry, Mapping};
+
+pub fn unknown_key(record: &'static Record, entry: &Entry, map: &Mapping) -> Diagnostic {
+    let key = entry.key.as_str();
+    let d = Diagnostic::error(codes::UNKNOWN_KEY, format!("{} is not a key of {}", quote(key), place(record)));
+    let d = d.at(&entry.key_span, "");
+    match help(record, key, map) {
+        Some(help) => d.help(help),
+        None => d,
+    }
+}
+
+/// From the surest guess to none.
+fn help(record: &'static Record, key: &str, map: &Mapping) -> Option<String> {
+    if let Some(k) = record.keys.iter().find(|k| k.also.contains(&key)) {
+        return Some(format!("it is called `{}` here", k.name));
+    }
+    if key.starts_with("x-") {
+        return Some("keys of your own (`x-…`) stand at the top level of the file".into());
+    }
+    if let Some(k) = record.keys.iter().find(|k| records_of(k.shape).any(|inner| has(inner, key))) {
+        return Some(format!("`{key}` belongs under `{}`", k.name));
+    }
+    // What is there already was hardly meant again.
+    let free = record.keys.iter().filter(|k| map.get(k.name).is_none());
+    if let Some(near) = did_you_mean(key, free.map(|k| k.name)) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    if let Some(other) = format::records().into_iter().find(|r| has(r, key)) {
+        return Some(format!("`{key}` is a key of {}", place(other)));
+    }
+    const FEW: usize = 12;
+    let now = record.keys.iter().filter(|k| k.later.is_none()).map(|k| format!("`{}`", k.name)).collect::<Vec<_>>();
+    (now.len() <= FEW).then(|| format!("its keys are {}", now.join(", ")))
+}
+
+fn has(record: &Record, key: &str) -> bool {
+    record.keys.iter().any(|k: &Key| k.name == key)
+}
+
+/// Records that a value of this shape may be, without descending into lists or mappings by name.
+fn records_of(shape: &'static Shape) -> Box<dyn Iterator<Item = &'static Record>> {
+    match shape {
+        Shape::Record(record) => Box::new(std::iter::once(*record)),
+        Shape::OneOf(shapes) => Box::new(shapes.iter().flat_map(|s| records_of(s))),
+        Shape::Later(_, shape) => records_of(shape),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// A record in the words of a message.
+fn place(record: &Record) -> String {
+    match record.name {
+        "pipeline" => "the top level of the file".into(),
+        "stage" => "a stage".into(),
+        "edge" => "an edge".into(),
+        "var" => "a var".into(),
+        "edge_memory" => "an edge's `memory`".into(),
+        name => format!("`{name}`"),
+    }
+}

@@ -1,0 +1,73 @@
+//! An edge's keys, and the rules between them.
+
+use super::{Lower, spanned, word};
+use crate::diag::codes;
+use crate::spec::types::*;
+use crate::spec::units::show_size;
+use crate::spec::value::{Fields, Val};
+
+const DEFAULT_RING_BYTES: u64 = 16 << 20;
+/// What anyone may ask of a pipe where nobody changed /proc/sys/fs/pipe-max-size.
+const DEFAULT_PIPE_BYTES: u64 = 1 << 20;
+
+impl Lower<'_> {
+    pub(super) fn edge(&mut self, name: Spanned<String>, mut fields: Fields) -> Option<Edge> {
+        self.decides(&fields, &["from", "to", "kind", "capacity", "max_message", "delivery"]);
+        let kind = spanned(&mut fields, "kind", |w| if w == "pipe" { Kind::Pipe } else { Kind::Ring });
+        let delivery = spanned(&mut fields, "delivery", |w| match w {
+            "distribute" => Delivery::Distribute,
+            _ => Delivery::Broadcast,
+        });
+        self.words_that_fit(&fields, kind.value, delivery.value);
+        let capacity = fields.take("capacity").and_then(Val::bytes);
+        let max_message = fields.take("max_message").and_then(Val::bytes);
+        let default = if kind.value == Kind::Pipe { DEFAULT_PIPE_BYTES } else { DEFAULT_RING_BYTES };
+        let capacity = capacity.unwrap_or(Spanned { value: default, span: name.span.clone() });
+        if let Some(max) = &max_message
+            && max.value > capacity.value
+        {
+            let (largest, room) = (show_size(max.value), show_size(capacity.value));
+            let d = self.error(
+                codes::CONTRADICTION,
+                format!("a message of {largest} does not fit into a capacity of {room}"),
+                &max.span,
+                "raise `capacity` to four times `max_message` or more",
+            );
+            *d = d.clone().at(&capacity.span, "the capacity");
+        }
+        Some(Edge {
+            from: fields.take("from")?.strings(),
+            to: fields.take("to")?.strings(),
+            kind,
+            capacity,
+            max_message,
+            delivery,
+            wait: match word(&mut fields, "wait") {
+                Some("spin") => Wait::Spin,
+                Some("block") => Wait::Block,
+                _ => Wait::Adaptive,
+            },
+            rate: fields.take("rate").and_then(|v| v.number()),
+            messages: fields.take("messages").and_then(|v| v.number()),
+            name,
+        })
+    }
+
+    fn words_that_fit(&mut self, fields: &Fields, kind: Kind, delivery: Delivery) {
+        if kind == Kind::Pipe {
+            for key in ["max_message", "wait"] {
+                if let Some(field) = fields.find(key) {
+                    let message = format!("`{key}` has no meaning for a pipe");
+                    self.error(codes::CONTRADICTION, message, &field.key_span, "leave it out, or make it `kind: ring`");
+                }
+            }
+        }
+        if let Some(by) = fields.find("by")
+            && delivery == Delivery::Broadcast
+        {
+            let message = "`by` says how to distribute, but every consumer gets every message";
+            let help = "add `delivery: distribute`, or leave `by` out";
+            self.error(codes::CONTRADICTION, message, &by.key_span, help);
+        }
+    }
+}
