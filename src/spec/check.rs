@@ -1,6 +1,6 @@
 //! A tree against the format: every mistake is told, and what is right becomes values of the wanted types.
 
-use super::format::{Record, Shape};
+use super::format::{Key, Record, Shape};
 use super::hints;
 use super::scalar::{Given, Problem, Said, nul, quote, scalar};
 use super::types::{Piece, Spanned, Text};
@@ -22,6 +22,8 @@ pub struct Site<'a> {
     pub hint: Option<&'static str>,
     /// An item of the list `name`.
     pub item: bool,
+    /// All that may stand here, where the shape at hand is only one of several.
+    pub all: Option<&'static Shape>,
 }
 
 pub struct Check<'a> {
@@ -73,7 +75,7 @@ impl Check<'_> {
             return Val { span: node.span.clone(), data };
         }
         match shapes.iter().find(|s| takes(s, &node.value)) {
-            Some(shape) => self.value(node, shape, site),
+            Some(shape) => self.value(node, shape, Site { all: Some(all), ..site }),
             None => {
                 let data =
                     self.problem(Problem { code: codes::WRONG_TYPE, said: Said::Kind, help: None }, node, all, site);
@@ -139,7 +141,9 @@ impl Check<'_> {
         if !self.count(nodes.len(), range, "items", span, site) {
             return Data::Unknown;
         }
-        Data::List(nodes.iter().map(|n| self.value(n, of, Site { item: true, owner: &n.span, ..site })).collect())
+        Data::List(
+            nodes.iter().map(|n| self.value(n, of, Site { item: true, owner: &n.span, all: None, ..site })).collect(),
+        )
     }
 
     fn map(&mut self, map: &Mapping, shape: &'static Shape, span: &Span, site: Site) -> Data {
@@ -150,10 +154,10 @@ impl Check<'_> {
         let mut list = Vec::with_capacity(map.entries.len());
         for e in &map.entries {
             if !(key.test)(&e.key) {
-                let message = format!("{} cannot be {what}", quote(&e.key));
+                let message = format!("{} cannot be the name of {} {what}", quote(&e.key), article(what));
                 self.found.push(Diagnostic::error(codes::BAD_NAME, message).at(&e.key_span, "").help(key.rule));
             }
-            let site = Site { name: &e.key, owner: &e.key_span, hint: None, item: false };
+            let site = Site { name: &e.key, owner: &e.key_span, hint: None, item: false, all: None };
             let name = Spanned { value: e.key.clone(), span: e.key_span.clone() };
             list.push((name, self.value(&e.value, of, site)));
         }
@@ -178,22 +182,24 @@ impl Check<'_> {
     /// `given` are keys that were checked before.
     pub fn record(&mut self, map: &Mapping, record: &'static Record, site: Site, given: Vec<Field>) -> Fields {
         let mut fields = Fields { record, owner: site.owner.clone(), list: given };
+        let mut meant = vec![];
         for e in &map.entries {
             let Some(key) = record.key(&e.key) else {
                 if !(record.open && e.key.starts_with("x-")) {
-                    self.found.push(hints::unknown_key(record, e, map));
+                    self.found.push(hints::unknown_key(record, e, map, &mut meant));
                 }
                 continue;
             };
             if let Some(why) = key.later {
                 self.not_supported(key.name, why, &e.key_span);
             } else if fields.find(key.name).is_none() {
-                let site = Site { name: key.name, owner: &e.key_span, hint: key.hint, item: false };
+                let site = Site { name: key.name, owner: &e.key_span, hint: key.hint, item: false, all: None };
                 let value = self.value(&e.value, key.shape, site);
                 fields.list.push(Field { name: key.name, key_span: e.key_span.clone(), value });
             }
         }
-        for key in record.keys.iter().filter(|k| k.required && fields.find(k.name).is_none()) {
+        let missing = |k: &&Key| k.required && fields.find(k.name).is_none() && !meant.contains(&k.name);
+        for key in record.keys.iter().filter(missing) {
             let message = match site.name {
                 "" => format!("the file lacks `{}`", key.name),
                 name => format!("`{name}` lacks `{}`", key.name),
@@ -245,7 +251,7 @@ impl Check<'_> {
     }
 }
 
-fn message(problem: &Problem, node: &Node, shape: &Shape, site: Site) -> String {
+fn message(problem: &Problem, node: &Node, shape: &'static Shape, site: Site) -> String {
     let found = match &problem.said {
         Said::Message(message) => return message.clone(),
         Said::Not(found) => found.as_str(),
@@ -253,7 +259,11 @@ fn message(problem: &Problem, node: &Node, shape: &Shape, site: Site) -> String 
     };
     let each = if site.item { "an item of " } else { "" };
     let what = if site.name.is_empty() { "the file".into() } else { format!("{each}`{}`", site.name) };
-    format!("{what} must be {}, not {found}", shape.says())
+    format!("{what} must be {}, not {found}", site.all.unwrap_or(shape).says())
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
 /// Whether a value of this kind could be meant as this shape.

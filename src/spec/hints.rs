@@ -6,19 +6,21 @@ use super::suggest::did_you_mean;
 use crate::diag::{Diagnostic, codes};
 use crate::document::{Entry, Mapping};
 
-pub fn unknown_key(record: &'static Record, entry: &Entry, map: &Mapping) -> Diagnostic {
+/// `meant` collects the keys of this record that were most likely meant: they are not missing as well.
+pub fn unknown_key(record: &'static Record, entry: &Entry, map: &Mapping, meant: &mut Vec<&'static str>) -> Diagnostic {
     let key = entry.key.as_str();
     let d = Diagnostic::error(codes::UNKNOWN_KEY, format!("{} is not a key of {}", quote(key), place(record)));
     let d = d.at(&entry.key_span, "");
-    match help(record, key, map) {
+    match help(record, key, map, meant) {
         Some(help) => d.help(help),
         None => d,
     }
 }
 
 /// From the surest guess to none.
-fn help(record: &'static Record, key: &str, map: &Mapping) -> Option<String> {
+fn help(record: &'static Record, key: &str, map: &Mapping, meant: &mut Vec<&'static str>) -> Option<String> {
     if let Some(k) = record.keys.iter().find(|k| k.also.contains(&key)) {
+        meant.push(k.name);
         return Some(format!("it is called `{}` here", k.name));
     }
     if key.starts_with("x-") {
@@ -30,6 +32,7 @@ fn help(record: &'static Record, key: &str, map: &Mapping) -> Option<String> {
     // What is there already was hardly meant again.
     let free = record.keys.iter().filter(|k| map.get(k.name).is_none());
     if let Some(near) = did_you_mean(key, free.map(|k| k.name)) {
+        meant.push(near);
         return Some(format!("did you mean `{near}`?"));
     }
     if let Some(other) = format::records().into_iter().find(|r| has(r, key)) {

@@ -58,6 +58,9 @@ pub fn quote(text: &str) -> String {
         .take(MAX_CHARS)
         .flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] })
         .collect();
+    if text.is_empty() {
+        return "an empty text".into();
+    }
     format!("`{shown}{}`", if text.chars().nth(MAX_CHARS).is_some() { "…" } else { "" })
 }
 
@@ -103,7 +106,7 @@ pub fn scalar(shape: &'static Shape, given: Given) -> Result<Data, Problem> {
         }
         (Shape::Duration { zero }, Given::Str(s) | Given::Var(s)) => {
             match units::duration(s).map_err(|fault| quantity(fault, s))? {
-                time if time.is_zero() && !zero => Err(Problem::not(codes::BAD_AMOUNT, quote(s), None)),
+                time if time.is_zero() && !zero => Err(Problem::not(codes::BAD_AMOUNT, "zero".into(), None)),
                 time => Ok(Data::Time(time)),
             }
         }
@@ -168,7 +171,7 @@ fn number(given: Given, above: f64, max: f64) -> Result<Data, Problem> {
         }
         _ => return Err(Problem::wrong_type(None)),
     };
-    if n > above && n <= max { Ok(Data::Number(n)) } else { Err(out_of_range(n)) }
+    if n > above && n <= max && n.is_finite() { Ok(Data::Number(n)) } else { Err(out_of_range(n)) }
 }
 
 fn out_of_range(n: impl std::fmt::Display) -> Problem {

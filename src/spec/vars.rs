@@ -63,7 +63,10 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
         list.push(Token::Literal(&rest[..at]));
         let inside = &rest[at + 2..];
         let end = inside.find('}').filter(|end| is_reference(&inside[..*end]));
-        let raw_len = 2 + end.map_or_else(|| inside.find(['}', ' ', '\n']).map_or(inside.len(), |e| e), |e| e + 1);
+        let raw_len = match inside.find(['}', ' ', '\n']) {
+            Some(end) => 2 + end + usize::from(inside.as_bytes()[end] == b'}'),
+            None => rest[at..].len(),
+        };
         let raw = &rest[at..at + raw_len];
         list.push(match end {
             Some(end) => Token::Name { name: &inside[..end], raw },
@@ -194,9 +197,9 @@ fn broken(raw: &str, span: &Span) -> Diagnostic {
         _ if is_var_name(&lower) && lower != name => format!(
             "the environment is not filled in: declare `vars: {{ {lower}: {{ env: {name} }} }}` and write `${{{lower}}}`; for a shell, or literally, write `$${{{name}}}`"
         ),
-        _ => format!("names are lower-case letters, digits and `_`, closed by `}}`; literally it is `$${{{name}`"),
+        _ => format!("names are lower-case letters, digits and `_`, closed by `}}`; literally it is `${raw}`"),
     };
-    Diagnostic::error(codes::BAD_REFERENCE, format!("{} is no name of a value", quote(raw)))
+    Diagnostic::error(codes::BAD_REFERENCE, format!("{} is not the name of a var", quote(raw)))
         .at(&narrow(span, raw), "")
         .help(help)
 }
@@ -210,7 +213,9 @@ fn resolve(name: &Spanned<String>, val: Val, inputs: &Inputs, found: &mut Diagno
         data => (Some(Val { span: val.span, data }), None),
     };
     let wrong = default.as_ref().is_some_and(Val::is_unknown);
+    let told = found.list.len();
     let default = default.and_then(Val::text).and_then(|text| plain(text, found));
+    let wrong = wrong || found.list.len() > told;
     let given = inputs.set.get(&name.value).cloned();
     let value = given.or_else(|| env.as_ref().and_then(|e| (inputs.env)(&e.value))).or(default);
     if value.is_none() && inputs.strict && !wrong {
@@ -264,11 +269,12 @@ mod tests {
             ("$${a}", vec![Literal("${"), Literal("a}")]),
             ("$$${a}", vec![Literal("$"), Literal("${"), Literal("a}")]),
             ("${edge.a-b}", vec![Name { name: "edge.a-b", raw: "${edge.a-b}" }]),
-            ("${A} x", vec![Broken("${A"), Literal("} x")]),
+            ("${A} x", vec![Broken("${A}"), Literal(" x")]),
+            ("${A x", vec![Broken("${A"), Literal(" x")]),
             ("${", vec![Broken("${")]),
-            ("${}", vec![Broken("${"), Literal("}")]),
+            ("${}", vec![Broken("${}")]),
             ("${a", vec![Broken("${a")]),
-            ("${é}${a}", vec![Broken("${é"), Literal("}"), a()]),
+            ("${é}${a}", vec![Broken("${é}"), a()]),
         ] {
             assert_eq!(tokens(text), wanted, "{text}");
         }

@@ -85,7 +85,7 @@ pub static EDGE: Record = Record {
         .default("adaptive")
         .example("spin"),
         Key::new("rate", &Shape::Rate, "The expected flow: a hint to placement.").example("400MB/s"),
-        Key::new("messages", &Shape::Number { above: 0.0, max: 1e12 }, "Expected messages per second: a hint to placement.").example("10000"),
+        Key::new("messages", &Shape::Number { above: 0.0, max: f64::INFINITY }, "Expected messages per second: a hint to placement.").example("10000"),
         Key::new("memory", &Shape::Record(&EDGE_MEMORY), "Where its memory lies.").later("choosing an edge's memory comes in a later release"),
         Key::new("redeliver", &Shape::Size { min: 0, max: MAX_CAPACITY_BYTES }, "How much a restarted unmodified program is given again; under half of `capacity`.")
             .default("128KiB")

@@ -59,7 +59,7 @@ pub enum Shape {
         max: usize,
     },
     Map {
-        /// What a key is: `a stage's name`.
+        /// What a key names: `stage`.
         what: &'static str,
         key: &'static Pattern,
         of: &'static Shape,
@@ -209,18 +209,17 @@ impl Shape {
                 let now: Vec<_> = words.iter().filter(|w| w.later.is_none()).map(|w| format!("`{}`", w.word)).collect();
                 either(&now)
             }
-            Shape::Size { min: 0, max: u64::MAX } => "a size like 64MiB".into(),
+            Shape::Size { max: u64::MAX, .. } => "a size like 64MiB".into(),
             Shape::Size { min, max } => format!("a size from {} to {}", show_size(*min), show_size(*max)),
             Shape::Rate => "a rate like 400MB/s".into(),
-            Shape::Duration { zero: true } => "a time like 90s".into(),
-            Shape::Duration { zero: false } => "a time like 90s, not zero".into(),
+            Shape::Duration { .. } => "a time like 90s".into(),
             Shape::CpuList => "a CPU list like \"0-3,8\"".into(),
             Shape::Text => "text".into(),
             Shape::Path => "a path".into(),
             Shape::Scalar => "a string, a number or a boolean".into(),
             Shape::Version => "the number 1".into(),
-            Shape::List { of, .. } => format!("a list, each item {}", of.says()),
-            Shape::Map { what, .. } => format!("a mapping by {what}"),
+            Shape::List { .. } => "a list".into(),
+            Shape::Map { what, .. } => format!("a mapping with a key for each {what}"),
             Shape::Record(_) => "a mapping".into(),
             Shape::OneOf(shapes) => {
                 either(&shapes.iter().filter(|s| !matches!(s, Shape::Later(..))).map(|s| s.says()).collect::<Vec<_>>())

@@ -17,7 +17,7 @@ pub(super) static EDGE_NAME: Shape = Shape::Str { what: "an edge's name", patter
 pub(super) static TIME: Shape = Shape::Duration { zero: false };
 pub(super) static TIME_OR_ZERO: Shape = Shape::Duration { zero: true };
 pub(super) static ENV: Shape =
-    Shape::Map { what: "the variable's name", key: &ENV_NAME, of: &Shape::Text, min: 0, max: MAX_ENV };
+    Shape::Map { what: "environment variable", key: &ENV_NAME, of: &Shape::Text, min: 0, max: MAX_ENV };
 
 static ENV_VARIABLE: Shape = Shape::Str { what: "an environment variable's name", pattern: &ENV_NAME, verbatim: true };
 
@@ -39,7 +39,7 @@ pub static PIPELINE: Record = Record {
         Key::new(
             "vars",
             &Shape::Map {
-                what: "the var's name",
+                what: "var",
                 key: &VAR_NAME,
                 of: &Shape::OneOf(&[&Shape::Scalar, &Shape::Record(&VAR)]),
                 min: 0,
@@ -96,7 +96,7 @@ pub static PIPELINE: Record = Record {
         )
         .default("continue")
         .example("stop"),
-        Key::new("schedule", &Shape::Record(&SCHEDULE), "When it runs by the clock.").later("`dag schedule` comes in a later release").also(&["cron"]),
+        Key::new("schedule", &Shape::Record(&SCHEDULE), "When it runs by the clock.").later("`dag schedule` comes in a later release"),
         Key::new(
             "defaults",
             &Shape::Record(&STAGE),
@@ -113,7 +113,7 @@ pub static PIPELINE: Record = Record {
             .later("`env_file` comes in a later release; `env` works"),
         Key::new(
             "stages",
-            &Shape::Map { what: "the stage's name", key: &NAME, of: &Shape::Record(&STAGE), min: 1, max: MAX_STAGES },
+            &Shape::Map { what: "stage", key: &NAME, of: &Shape::Record(&STAGE), min: 1, max: MAX_STAGES },
             "The stages by name: letters, digits, `_`, `.` and `-`, at most 64.",
         )
         .required()
@@ -121,7 +121,7 @@ pub static PIPELINE: Record = Record {
         .example("{ hello: { command: [echo, hello] } }"),
         Key::new(
             "edges",
-            &Shape::Map { what: "the edge's name", key: &NAME, of: &Shape::Record(&EDGE), min: 0, max: MAX_EDGES },
+            &Shape::Map { what: "edge", key: &NAME, of: &Shape::Record(&EDGE), min: 0, max: MAX_EDGES },
             "The edges by name: what flows from stage to stage.",
         )
         .also(&["links", "connections", "channels"])

@@ -40,7 +40,7 @@ pub static STAGE: Record = Record {
             "depends_on",
             &Shape::OneOf(&[
                 &Shape::List { of: &STAGE_NAME, min: 0, max: MAX_DEPENDENCIES },
-                &Shape::Map { what: "the stage's name", key: &NAME, of: &CONDITION, min: 0, max: MAX_DEPENDENCIES },
+                &Shape::Map { what: "stage", key: &NAME, of: &CONDITION, min: 0, max: MAX_DEPENDENCIES },
             ]),
             "What must have happened before it starts. A list waits for each stage to have completed.",
         )
@@ -87,7 +87,7 @@ pub static STAGE: Record = Record {
         Key::new("stdout", &Shape::Record(&STDOUT), "Where its standard output goes.").default_says("the stage's log").example("{ file: out/report.txt }"),
         Key::new(
             "bind",
-            &Shape::Map { what: "the edge's name", key: &NAME, of: &FRAMING, min: 0, max: MAX_BINDS },
+            &Shape::Map { what: "edge", key: &NAME, of: &FRAMING, min: 0, max: MAX_BINDS },
             "Edges that an unmodified program opens as files, with their framing: `${edge.NAME}` in its command is the path. Whether it reads or writes is the edge's to say.",
         )
         .example("{ left: lines, right: lines }"),

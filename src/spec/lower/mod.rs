@@ -26,10 +26,11 @@ pub(super) fn pipeline(mut top: Fields, vars: Vars, span: &Span, found: &mut Dia
     let mut lower = Lower { vars: &vars, found, undecided: false };
     lower.decides(&top, &["name", "stages", "edges"]);
     let defaults = top.take("defaults").and_then(Val::record);
-    if let Some(env) = defaults.as_ref().and_then(|d| d.find("env")) {
-        lower.no_vars(&env.value);
+    lower.no_vars(&top);
+    if let Some(defaults) = &defaults {
+        lower.no_vars(defaults);
     }
-    let env = lower.env(top.take("env"));
+    let env = Lower::env(top.take("env"));
     let stages = top.take("stages").map(Val::map).unwrap_or_default();
     let stages = stages.into_iter().filter_map(|(name, val)| lower.stage(name, val.record()?, defaults.as_ref()));
     let stages: Vec<Stage> = stages.collect();
@@ -98,8 +99,8 @@ impl Lower<'_> {
     }
 
     /// An environment must not hide a var from `shell` stages.
-    fn no_vars(&mut self, env: &Val) {
-        let Data::Map(map) = &env.data else { return };
+    fn no_vars(&mut self, of: &Fields) {
+        let Some(Data::Map(map)) = of.find("env").map(|env| &env.value.data) else { return };
         for (name, _) in map {
             let Some(var) = self.vars.list.get(&name.value) else { continue };
             let message = format!("`{}` is both a var and an environment variable", name.value);
@@ -110,9 +111,11 @@ impl Lower<'_> {
         }
     }
 
-    fn env(&mut self, val: Option<Val>) -> BTreeMap<String, Spanned<Text>> {
-        let Some(val) = val else { return BTreeMap::new() };
-        self.no_vars(&val);
-        val.map().into_iter().filter_map(|(name, v)| Some((name.value, v.text()?))).collect()
+    fn env(val: Option<Val>) -> BTreeMap<String, Spanned<Text>> {
+        val.map(Val::map)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|(name, v)| Some((name.value, v.text()?)))
+            .collect()
     }
 }

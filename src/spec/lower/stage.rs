@@ -32,6 +32,7 @@ impl Lower<'_> {
         mut fields: Fields,
         defaults: Option<&Fields>,
     ) -> Option<Stage> {
+        self.no_vars(&fields);
         if let Some(defaults) = defaults {
             fields.merge(defaults);
         }
@@ -45,7 +46,7 @@ impl Lower<'_> {
         let cwd = fields.take("cwd").and_then(Val::text);
         Some(Stage {
             depends_on: fields.take("depends_on").map(dependencies).unwrap_or_default(),
-            env: self.env(fields.take("env")),
+            env: Self::env(fields.take("env")),
             user: fields.take("user").and_then(Val::string),
             replicas: match fields.take("replicas").and_then(Val::int) {
                 Some(replicas) => replicas,
