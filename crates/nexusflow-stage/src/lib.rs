@@ -4,6 +4,7 @@
 compile_error!("nexusflow runs on 64-bit little-endian Linux");
 
 mod error;
+pub mod protocol;
 pub mod ring;
 
 pub use error::{Error, Result};

@@ -52,7 +52,7 @@ pub const WORD: usize = 8;
 /// The longest message a ring of `capacity` bytes can hold: its own header, and the header behind it, must fit too.
 pub const fn max_message(capacity: u64) -> u64 {
     let room = capacity.saturating_sub(2 * WORD as u64);
-    let longest = (u32::MAX & !7) as u64;
+    let longest = !7u32 as u64;
     if room < longest { room } else { longest }
 }
 

@@ -1,0 +1,348 @@
+//! What a stage and its runner say to each other over the control socket. docs/protocol.md has it for people.
+//!
+//! Every packet of the runner answers one of the stage's, in order. [`Packet::encode`] and [`Packet::decode`] are
+//! pure; [`send`] and [`receive`] put them on a socket, blocking or not as the socket is; [`Host`] is the runner's
+//! side without its sockets.
+
+mod host;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nexusflow_sys::socket;
+
+pub use host::{Answer, Host};
+pub use wire::{MAX_TEXT, Malformed};
+use wire::{Reader, Writer};
+
+use crate::ring::WaitMode;
+
+/// Versions of the protocol that this crate speaks, oldest and newest.
+pub const VERSIONS: (u16, u16) = (1, 1);
+/// Names the descriptor of the control socket in a stage's environment.
+pub const CONTROL_FD_VARIABLE: &str = "NEXUSFLOW_CONTROL_FD";
+/// The longest packet.
+pub const MAX_PACKET: usize = 64 * 1024;
+/// How long each side waits for the other during the handshake (hello, welcome).
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most edges of one stage.
+pub const MAX_EDGES: usize = 65_536;
+/// Of a packet that lists edges, what is kept for all the rest in it.
+const WELCOME_RESERVE: usize = 8 * MAX_TEXT;
+
+/// Something that travels as one packet.
+pub trait Packet: Sized {
+    fn encode(&self) -> Vec<u8>;
+    fn decode(packet: &[u8]) -> Result<Self, Malformed>;
+}
+
+/// What a stage says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromStage {
+    Hello(Hello),
+    /// Asks for the edges from number `from` on, which had no room in the answers before.
+    ListEdges {
+        from: u32,
+    },
+    /// Asks for one ring of an edge: 0 … [`EdgeInfo::rings`]-1. The answer may take as long as other stages need to
+    /// start.
+    Attach {
+        edge: String,
+        ring: u32,
+    },
+}
+
+/// The first packet. Its layout never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Versions of the protocol that the stage speaks.
+    pub min: u16,
+    pub max: u16,
+    /// What it is built with, for people.
+    pub sdk: String,
+    pub sdk_version: String,
+}
+
+/// What the runner answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToStage {
+    /// To a hello: who you are, and your first edges.
+    Welcome { identity: Identity, edges: EdgePage },
+    /// To ListEdges.
+    Edges(EdgePage),
+    /// To Attach; with it come the descriptors: for a producer the data and every consumer's cursor, for a consumer
+    /// the data and its own cursor.
+    Ring(RingInfo),
+    /// To anything.
+    Refuse { code: Refusal, text: String },
+}
+
+/// Who a stage is in this run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// The version of the protocol both speak from now on.
+    pub version: u16,
+    pub run: String,
+    pub pipeline: String,
+    pub stage: String,
+    pub replica: u32,
+    pub replicas: u32,
+    /// Counts the processes of this replica, from 1.
+    pub attempt: u32,
+}
+
+/// Some of a stage's edges.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EdgePage {
+    /// How many there are.
+    pub total: u32,
+    /// The number of the first of `edges`.
+    pub from: u32,
+    pub edges: Vec<EdgeInfo>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeInfo {
+    pub name: String,
+    pub direction: Direction,
+    pub delivery: Delivery,
+    pub wait: WaitMode,
+    /// Bytes.
+    pub max_message: u64,
+    /// How many rings this stage has of it: to read, one per producer (replicas counted); to write, one, or with
+    /// distribute one per consumer.
+    pub rings: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The stage reads it.
+    Input = 0,
+    /// The stage writes it.
+    Output = 1,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    Broadcast = 0,
+    Distribute = 1,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingInfo {
+    pub edge: String,
+    pub ring: u32,
+    /// Bytes of the ring.
+    pub capacity: u64,
+    /// For a consumer, which of the ring's consumers it is; for a producer 0.
+    pub consumer: u32,
+    pub consumers: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No common version.
+    Version,
+    /// Not understood, or not at this point.
+    Malformed,
+    UnknownEdge,
+    /// The edge has not so many rings.
+    UnknownRing,
+    /// The run is ending.
+    Stopping,
+    /// A newer runner's reason: the text says it.
+    Other(u16),
+}
+
+impl Refusal {
+    const KNOWN: [Self; 5] = [Self::Version, Self::Malformed, Self::UnknownEdge, Self::UnknownRing, Self::Stopping];
+
+    fn number(self) -> u16 {
+        match self {
+            Self::Version => 1,
+            Self::Malformed => 2,
+            Self::UnknownEdge => 3,
+            Self::UnknownRing => 4,
+            Self::Stopping => 5,
+            Self::Other(n) => n,
+        }
+    }
+
+    fn from_number(n: u16) -> Self {
+        Self::KNOWN.into_iter().find(|known| known.number() == n).unwrap_or(Self::Other(n))
+    }
+}
+
+impl Hello {
+    /// What this crate says.
+    pub fn ours() -> Self {
+        let (min, max) = VERSIONS;
+        Self { min, max, sdk: env!("CARGO_PKG_NAME").to_owned(), sdk_version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+
+    /// The newest version that both speak.
+    pub fn common_version(&self) -> Option<u16> {
+        let version = self.max.min(VERSIONS.1);
+        (version >= self.min.max(VERSIONS.0)).then_some(version)
+    }
+}
+
+impl EdgePage {
+    /// As many edges from number `from` on as fit into a packet.
+    pub fn of(all: &[EdgeInfo], from: usize) -> Self {
+        let from = from.min(all.len());
+        let mut room = MAX_PACKET - WELCOME_RESERVE;
+        let mut edges = Vec::new();
+        for edge in &all[from..] {
+            let Some(left) = room.checked_sub(edge.encoded_len()) else { break };
+            room = left;
+            edges.push(edge.clone());
+        }
+        Self { total: all.len() as u32, from: from as u32, edges }
+    }
+
+    fn write(&self, mut w: Writer) -> Writer {
+        w = w.u32(self.total).u32(self.from).u32(self.edges.len() as u32);
+        for edge in &self.edges {
+            w = w.text(&edge.name).u8(edge.direction as u8).u8(edge.delivery as u8).u8(edge.wait as u8);
+            w = w.u64(edge.max_message).u32(edge.rings);
+        }
+        w
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (total, from, count) = (r.u32()?, r.u32()?, r.u32()?);
+        if total as usize > MAX_EDGES {
+            return Err(Malformed("too many edges"));
+        }
+        let mut edges = Vec::new(); // grows with what is really there, not with what `count` claims
+        for _ in 0..count {
+            edges.push(EdgeInfo::read(r)?);
+        }
+        Ok(Self { total, from, edges })
+    }
+}
+
+impl EdgeInfo {
+    fn encoded_len(&self) -> usize {
+        2 + self.name.len().min(MAX_TEXT) + 3 + 8 + 4
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            name: r.text()?,
+            direction: match r.u8()? {
+                0 => Direction::Input,
+                1 => Direction::Output,
+                _ => return Err(Malformed("an unknown direction")),
+            },
+            delivery: match r.u8()? {
+                0 => Delivery::Broadcast,
+                1 => Delivery::Distribute,
+                _ => return Err(Malformed("an unknown delivery")),
+            },
+            wait: WaitMode::from_number(r.u8()?.into()).ok_or(Malformed("an unknown way to wait"))?,
+            max_message: r.u64()?,
+            rings: r.u32()?,
+        })
+    }
+}
+
+// Kinds of packets: a stage's are odd, a runner's even.
+const HELLO: u16 = 1;
+const WELCOME: u16 = 2;
+const LIST_EDGES: u16 = 3;
+const EDGES: u16 = 4;
+const ATTACH: u16 = 5;
+const RING: u16 = 6;
+const REFUSE: u16 = 8;
+
+impl Packet for FromStage {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(h) => Writer::new(HELLO).u16(h.min).u16(h.max).text(&h.sdk).text(&h.sdk_version),
+            Self::ListEdges { from } => Writer::new(LIST_EDGES).u32(*from),
+            Self::Attach { edge, ring } => Writer::new(ATTACH).text(edge).u32(*ring),
+        }
+        .bytes()
+    }
+
+    fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let (kind, mut r) = Reader::new(packet)?;
+        Ok(match kind {
+            HELLO => Self::Hello(Hello { min: r.u16()?, max: r.u16()?, sdk: r.text()?, sdk_version: r.text()? }),
+            LIST_EDGES => Self::ListEdges { from: r.u32()? },
+            ATTACH => Self::Attach { edge: r.text()?, ring: r.u32()? },
+            _ => return Err(Malformed("of no kind that a stage sends")),
+        })
+    }
+}
+
+impl Packet for ToStage {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Welcome { identity: i, edges } => {
+                let w = Writer::new(WELCOME).u16(i.version).text(&i.run).text(&i.pipeline).text(&i.stage);
+                edges.write(w.u32(i.replica).u32(i.replicas).u32(i.attempt))
+            }
+            Self::Edges(edges) => edges.write(Writer::new(EDGES)),
+            Self::Ring(ring) => {
+                let w = Writer::new(RING).text(&ring.edge).u32(ring.ring);
+                w.u64(ring.capacity).u32(ring.consumer).u32(ring.consumers)
+            }
+            Self::Refuse { code, text } => Writer::new(REFUSE).u16(code.number()).text(text),
+        }
+        .bytes()
+    }
+
+    fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let (kind, mut r) = Reader::new(packet)?;
+        let r = &mut r;
+        Ok(match kind {
+            WELCOME => Self::Welcome {
+                identity: Identity {
+                    version: r.u16()?,
+                    run: r.text()?,
+                    pipeline: r.text()?,
+                    stage: r.text()?,
+                    replica: r.u32()?,
+                    replicas: r.u32()?,
+                    attempt: r.u32()?,
+                },
+                edges: EdgePage::read(r)?,
+            },
+            EDGES => Self::Edges(EdgePage::read(r)?),
+            RING => Self::Ring(RingInfo {
+                edge: r.text()?,
+                ring: r.u32()?,
+                capacity: r.u64()?,
+                consumer: r.u32()?,
+                consumers: r.u32()?,
+            }),
+            REFUSE => Self::Refuse { code: Refusal::from_number(r.u16()?), text: r.text()? },
+            _ => return Err(Malformed("of no kind that a runner sends")),
+        })
+    }
+}
+
+/// Sends one packet, with descriptors. `WouldBlock` from a socket that does not wait.
+pub fn send(socket: impl AsFd, packet: &impl Packet, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    socket::send(socket, &packet.encode(), fds)
+}
+
+/// Receives one packet; `None` when the peer has closed. `WouldBlock` from a socket that does not wait,
+/// `InvalidData` if it is none of this protocol.
+pub fn receive<P: Packet>(socket: impl AsFd) -> io::Result<Option<(P, Vec<OwnedFd>)>> {
+    let mut buffer = vec![0; MAX_PACKET];
+    match socket::receive(socket, &mut buffer) {
+        Ok((0, _)) => Ok(None),
+        Ok((len, fds)) => Ok(Some((P::decode(&buffer[..len])?, fds))),
+        // The peer died with something of ours unread.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,156 @@
+//! Packets survive the journey; what is none is said to be none; the runner's answers.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,40}"
+}
+
+fn edge() -> impl Strategy<Value = EdgeInfo> {
+    (text(), any::<bool>(), any::<bool>(), 0u32..3, any::<u64>(), any::<u32>()).prop_map(
+        |(name, input, broadcast, wait, max_message, rings)| EdgeInfo {
+            name,
+            direction: if input { Direction::Input } else { Direction::Output },
+            delivery: if broadcast { Delivery::Broadcast } else { Delivery::Distribute },
+            wait: WaitMode::from_number(wait).unwrap(),
+            max_message,
+            rings,
+        },
+    )
+}
+
+fn page() -> impl Strategy<Value = EdgePage> {
+    (0..MAX_EDGES as u32, any::<u32>(), prop::collection::vec(edge(), 0..20))
+        .prop_map(|(total, from, edges)| EdgePage { total, from, edges })
+}
+
+fn from_stage() -> impl Strategy<Value = FromStage> {
+    prop_oneof![
+        (any::<u16>(), any::<u16>(), text(), text()).prop_map(|(min, max, sdk, sdk_version)| FromStage::Hello(Hello {
+            min,
+            max,
+            sdk,
+            sdk_version
+        })),
+        any::<u32>().prop_map(|from| FromStage::ListEdges { from }),
+        (text(), any::<u32>()).prop_map(|(edge, ring)| FromStage::Attach { edge, ring }),
+    ]
+}
+
+fn to_stage() -> impl Strategy<Value = ToStage> {
+    let identity = (any::<u16>(), text(), text(), text(), any::<(u32, u32, u32)>()).prop_map(
+        |(version, run, pipeline, stage, (replica, replicas, attempt))| Identity {
+            version,
+            run,
+            pipeline,
+            stage,
+            replica,
+            replicas,
+            attempt,
+        },
+    );
+    prop_oneof![
+        (identity, page()).prop_map(|(identity, edges)| ToStage::Welcome { identity, edges }),
+        page().prop_map(ToStage::Edges),
+        (text(), any::<(u32, u64, u32, u32)>()).prop_map(|(edge, (ring, capacity, consumer, consumers))| {
+            ToStage::Ring(RingInfo { edge, ring, capacity, consumer, consumers })
+        }),
+        (any::<u16>(), text()).prop_map(|(code, text)| ToStage::Refuse { code: Refusal::from_number(code), text }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn packets_survive_the_journey(a in from_stage(), b in to_stage(), newer in prop::collection::vec(any::<u8>(), 0..9)) {
+        let (mut bytes_a, mut bytes_b) = (a.encode(), b.encode());
+        prop_assert!(bytes_a.len() <= MAX_PACKET && bytes_b.len() <= MAX_PACKET);
+        prop_assert_eq!(FromStage::decode(&bytes_a), Ok(a.clone()));
+        prop_assert_eq!(ToStage::decode(&bytes_b), Ok(b.clone()));
+        bytes_a.extend(&newer);
+        bytes_b.extend(&newer);
+        prop_assert_eq!(FromStage::decode(&bytes_a), Ok(a), "fields of a newer peer");
+        prop_assert_eq!(ToStage::decode(&bytes_b), Ok(b));
+    }
+
+    #[test]
+    fn any_bytes_are_a_packet_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..10) {
+        let _ = (FromStage::decode(&bytes), ToStage::decode(&bytes));
+        if let Some(first) = bytes.first_mut() {
+            *first = kind;
+        }
+        if let Some(second) = bytes.get_mut(1) {
+            *second = 0;
+        }
+        let _ = (FromStage::decode(&bytes), ToStage::decode(&bytes));
+    }
+
+    #[test]
+    fn a_packet_cut_short_is_an_error(packet in to_stage(), cut in any::<prop::sample::Index>()) {
+        let bytes = packet.encode();
+        prop_assert!(ToStage::decode(&bytes[..cut.index(bytes.len())]).is_err());
+    }
+}
+
+#[test]
+fn a_thousand_edges_come_in_pages_that_fit() {
+    let edge = |n: usize| EdgeInfo {
+        name: format!("{n:0>64}"),
+        direction: Direction::Input,
+        delivery: Delivery::Broadcast,
+        wait: WaitMode::Adaptive,
+        max_message: 1,
+        rings: 1,
+    };
+    let all: Vec<_> = (0..2000).map(edge).collect();
+    let identity = Identity { run: "r".repeat(5000), stage: "s".repeat(5000), ..Identity::default() };
+    let mut host = Host::new(identity, all.clone());
+    let mut listed = Vec::new();
+    let mut said = FromStage::Hello(Hello::ours());
+    loop {
+        let Answer::Send(answer) = host.answer(Ok(said)) else { panic!("refused") };
+        let bytes = answer.encode();
+        assert!(bytes.len() <= MAX_PACKET);
+        let page = match ToStage::decode(&bytes).unwrap() {
+            ToStage::Welcome { identity, edges } => {
+                assert_eq!((identity.version, identity.run.len()), (VERSIONS.1, MAX_TEXT), "longer text is cut");
+                edges
+            }
+            ToStage::Edges(edges) => edges,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((page.total, page.from as usize), (2000, listed.len()));
+        listed.extend(page.edges);
+        if listed.len() == 2000 {
+            break;
+        }
+        said = FromStage::ListEdges { from: listed.len() as u32 };
+    }
+    assert_eq!(listed, all);
+    let attach = |edge: &str, ring| Ok(FromStage::Attach { edge: edge.to_owned(), ring });
+    assert_eq!(host.answer(attach(&all[7].name, 0)), Answer::Ring { edge: 7, ring: 0 });
+    let refused = |answer| matches!(answer, Answer::Send(ToStage::Refuse { .. }));
+    assert!(refused(host.answer(attach(&all[7].name, 1))));
+    assert!(refused(host.answer(attach("other", 0))));
+    let closed = |answer| matches!(answer, Answer::SendAndClose(ToStage::Refuse { code: Refusal::Malformed, .. }));
+    assert!(closed(host.answer(Ok(FromStage::Hello(Hello::ours())))), "a second hello");
+    assert!(closed(host.answer(Err(Malformed("x")))));
+    let mut fresh = Host::new(Identity::default(), vec![]);
+    assert!(closed(fresh.answer(Ok(FromStage::ListEdges { from: 0 }))), "before the hello");
+}
+
+#[test]
+fn neighbouring_versions_agree_on_the_newest_common_one() {
+    let (min, max) = VERSIONS;
+    let hello = |a, b| Hello { min: a, max: b, ..Hello::ours() };
+    assert_eq!(Hello::ours().common_version(), Some(max));
+    assert_eq!(hello(min, max + 5).common_version(), Some(max));
+    assert_eq!(hello(0, min).common_version(), Some(min));
+    assert_eq!(hello(max + 1, max + 2).common_version(), None);
+    assert_eq!(hello(0, min - 1).common_version(), None);
+    assert_eq!(hello(5, 0).common_version(), None, "a range the wrong way round");
+    let mut host = Host::new(Identity::default(), vec![]);
+    let answer = host.answer(Ok(FromStage::Hello(hello(max + 1, max + 2))));
+    assert!(matches!(answer, Answer::SendAndClose(ToStage::Refuse { code: Refusal::Version, .. })));
+}
