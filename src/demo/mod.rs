@@ -15,7 +15,9 @@ use std::io;
 pub use report::Format;
 
 /// The edges of the pipeline.
+#[allow(dead_code)] // until the stage library lands
 const PATHS: &str = "paths";
+#[allow(dead_code)]
 const HASHES: &str = "hashes";
 
 /// Why a demo stage failed.
