@@ -46,6 +46,18 @@ pub enum Severity {
     Error,
 }
 
+impl Span {
+    /// Whether the two share a character, or one is an empty place inside the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (a, b) = (&self.range, &other.range);
+        let met = match a.is_empty() || b.is_empty() {
+            true => a.start <= b.end && b.start <= a.end,
+            false => a.start < b.end && b.start < a.end,
+        };
+        met && Arc::ptr_eq(&self.source, &other.source)
+    }
+}
+
 /// A place with a few words about what is there.
 #[derive(Debug, Clone)]
 pub struct Label {
@@ -105,6 +117,18 @@ pub struct Diagnostics {
 impl Diagnostics {
     pub fn push(&mut self, d: Diagnostic) {
         self.list.push(d);
+    }
+
+    /// Of what was pushed since `since`, drops what lies at a place that was told to be wrong before: it is
+    /// a consequence, and goes away with its cause.
+    pub fn drop_consequences(&mut self, since: usize) {
+        let place = |d: &Diagnostic| d.labels.first().map(|l| l.span.clone());
+        let (before, after) = self.list.split_at(since.min(self.list.len()));
+        let causes: Vec<Span> = before.iter().filter(|d| d.is_error()).filter_map(place).collect();
+        let follows = |d: &Diagnostic| place(d).is_some_and(|at| causes.iter().any(|cause| cause.overlaps(&at)));
+        let kept: Vec<Diagnostic> = after.iter().filter(|d| !follows(d)).cloned().collect();
+        self.list.truncate(since);
+        self.list.extend(kept);
     }
 
     pub fn has_errors(&self) -> bool {

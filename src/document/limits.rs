@@ -62,6 +62,12 @@ impl<'a> Report<'a> {
         Span { source: self.source.clone(), range: start..end.max(start) }
     }
 
+    /// Whether a mistake at exactly this place was told already: what follows from it is not worth telling.
+    pub fn was_told(&self, place: &Span) -> bool {
+        let told = &self.found.list[self.found.list.len() - self.told..];
+        told.iter().filter_map(|d| d.labels.first()).any(|l| l.span.range == place.range)
+    }
+
     pub fn tell(&mut self, d: Diagnostic) -> Result<(), Stop> {
         self.found.push(d);
         self.told += 1;

@@ -18,15 +18,46 @@ pub(super) fn explain(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
             .at(&place, "one level too many")
             .help("pipeline files need fewer than ten levels: look for brackets that were never closed");
     }
-    let before = source.text[..place.range.start].trim_end();
-    if before.ends_with(':') && error.description() == "key with no value" {
-        let place = Span { source: source.clone(), range: before.len() - 1..before.len() };
-        return Diagnostic::error(codes::TOML_SYNTAX, "a `:` after the key")
-            .at(&place, "expected `=`")
-            .help("TOML writes `key = value`; if this is YAML, name the file `.yaml`");
+    if let Some(better) = cause(source, place.range.start, error.description()) {
+        return better;
     }
     let (message, help) = words(error.description());
     Diagnostic::error(codes::TOML_SYNTAX, message).at(&place, label(error)).help(help)
+}
+
+/// The parser tells what it expected; the text around tells what was meant.
+fn cause(source: &Arc<Source>, at: usize, description: &str) -> Option<Diagnostic> {
+    let (before, after) = source.text.split_at(at);
+    let before = before.trim_end_matches([' ', '\t']);
+    let after = after.lines().next().unwrap_or("").trim_start();
+    let told = |range, message: &str, label: &str, help: &str| {
+        let place = Span { source: source.clone(), range };
+        Some(Diagnostic::error(codes::TOML_SYNTAX, message).at(&place, label).help(help))
+    };
+    let colon = match description {
+        "key with no value" if before.ends_with(':') => Some(before.len() - 1),
+        "invalid unquoted key" if after.starts_with(':') => Some(at),
+        _ => None,
+    };
+    if let Some(colon) = colon {
+        let help = "TOML writes `key = value`; if this is YAML, name the file `.yaml`";
+        return told(colon..colon + 1, "a `:` after the key", "expected `=`", help);
+    }
+    if before.ends_with('=') && (after.is_empty() || after.starts_with('#')) {
+        let help = "write `key = value`; text goes in quotes, and `\"\"` is an empty one";
+        return told(before.len() - 1..before.len(), "a key without a value", "nothing after it", help);
+    }
+    if matches!(description, "invalid basic string" | "invalid literal string") && after.is_empty() {
+        let help = "put the missing quote on this line; text over several lines goes into three quotes on each side";
+        return told(before.len()..at, "a quote is never closed", "the line ends here", help);
+    }
+    let word = after.split(|c: char| c.is_whitespace() || ",]}#=\"'".contains(c)).next().unwrap_or("");
+    if before.ends_with(['=', '[', ',']) && word.starts_with(|c: char| c.is_alphabetic() || "./~$".contains(c)) {
+        let start = at + source.text[at..].find(word).unwrap_or(0);
+        let help = format!("write \"{word}\"; without quotes there are only numbers, `true` and `false`");
+        return told(start..start + word.len(), "text without quotes", "a word", &help);
+    }
+    None
 }
 
 fn label(error: &ParseError) -> String {
@@ -88,6 +119,6 @@ fn words(description: &str) -> (&str, &'static str) {
         }
         d if d.contains("carriage return") => (d, "save the file with plain line ends (LF or CRLF)"),
         d if d.contains("key") => (d, "a line is `key = value`, `[table]` or a comment"),
-        d => (d, "see https://toml.io/en/v1.1.0 for the rule; text goes in quotes"),
+        d => (d, "write numbers plainly, as 17 or 0.5, and text in quotes"),
     }
 }

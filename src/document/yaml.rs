@@ -410,6 +410,10 @@ impl<'a> Builder<'a> {
     }
 
     fn refuse_merge(&mut self, wrong: &Node, key_span: &Span) -> Result<(), Stop> {
+        // An alias without its anchor.
+        if self.report.was_told(&wrong.span) {
+            return Ok(());
+        }
         self.report.tell(
             Diagnostic::error(codes::MERGE, format!("`<<` merges mappings, and this is {}", wrong.kind()))
                 .at(&wrong.span, "not a mapping")

@@ -191,7 +191,7 @@ fn words(error: &ScanError) -> (String, &'static str, String) {
         E::ExpectedBlockMappingKey => plain(
             "this line fits no mapping that is open",
             "expected a key, indented like its neighbours",
-            "indent the keys of one mapping by the same number of spaces, and put a value that goes on behind a quote in one pair of quotes",
+            "indent the keys of one mapping by the same number of spaces",
         ),
         E::ExpectedBlockSequenceEntry => plain(
             "this line fits no list that is open",
@@ -226,6 +226,14 @@ fn words(error: &ScanError) -> (String, &'static str, String) {
             "here",
             "put the value in quotes if it begins with `*` or `&`, as a glob such as \"*.txt\" does",
         ),
+        E::UnexpectedCharacter { character } if character.is_control() => (
+            "a control character in the text".to_owned(),
+            "here",
+            format!(
+                "take it out; where it is meant, write it as an escape in double quotes: \"\\x{:02x}\"",
+                *character as u32
+            ),
+        ),
         E::UnexpectedCharacter { character } => {
             (format!("no value can begin with `{character}`"), "here", "put the value in quotes".to_owned())
         }
@@ -244,11 +252,7 @@ fn words(error: &ScanError) -> (String, &'static str, String) {
             "here",
             "check the indentation: all top keys start in the first column",
         ),
-        _ => (
-            error.kind().to_string(),
-            "here",
-            "see https://yaml.org/spec/1.2.2 for the rule, or put the value in quotes".to_owned(),
-        ),
+        _ => (error.kind().to_string(), "here", "if this is part of a value, put the whole value in quotes".to_owned()),
     }
 }
 
