@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::message::{Hashed, Sha256};
-use crate::record::human::bytes;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
@@ -72,7 +71,7 @@ impl Report {
 impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { groups, files, wasted } = self;
-        write!(f, "{files} files in {groups} groups of equal content; {} could be freed", bytes(*wasted))
+        write!(f, "{files} files in {groups} groups of equal content; {wasted} bytes could be freed")
     }
 }
 
@@ -80,7 +79,7 @@ fn print_groups(groups: &mut [(Sha256, Group)], out: &mut dyn Write) -> io::Resu
     groups.sort_by(|(_, a), (_, b)| b.wasted().cmp(&a.wasted()).then_with(|| a.paths.cmp(&b.paths)));
     for (i, (hash, group)) in groups.iter().enumerate() {
         let before = if i == 0 { "" } else { "\n" };
-        writeln!(out, "{before}{} files of {}, sha256 {}", group.paths.len(), bytes(group.size), hex(hash))?;
+        writeln!(out, "{before}{} files of {} bytes, sha256 {}", group.paths.len(), group.size, hex(hash))?;
         for path in &group.paths {
             out.write_all(b"  ")?;
             out.write_all(&escaped(path).1)?;
@@ -164,14 +163,14 @@ mod tests {
         let (text, totals) = print(&files, Format::Text);
         let hash = |n: &str| n.repeat(32);
         let want = format!(
-            "2 files of 2KiB, sha256 {}\n  /c\n  /d\n\n2 files of 10B, sha256 {}\n  /a\\nx\n  /b\n\n2 files of 9.8KiB, sha256 {}\n  /hard\n  /link\n",
+            "2 files of 2048 bytes, sha256 {}\n  /c\n  /d\n\n2 files of 10 bytes, sha256 {}\n  /a\\nx\n  /b\n\n2 files of 9999 bytes, sha256 {}\n  /hard\n  /link\n",
             hash("02"),
             hash("01"),
             hash("03")
         );
         assert_eq!(text, want);
         assert_eq!(totals, Totals { groups: 3, files: 6, wasted: 2058 });
-        assert_eq!(totals.to_string(), "6 files in 3 groups of equal content; 2KiB could be freed");
+        assert_eq!(totals.to_string(), "6 files in 3 groups of equal content; 2058 bytes could be freed");
         files.reverse();
         assert_eq!(print(&files, Format::Text).0, text);
     }
