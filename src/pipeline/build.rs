@@ -7,16 +7,29 @@ use super::edges::{self, Resolved};
 use super::names::Names;
 use super::waits::{self, Wait, Waiting};
 use super::{Dependency, EdgeId, GangId, Pipeline, Stage, StageId, gangs, placement, rings, tasks};
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Code, Diagnostic, Diagnostics, codes};
 use crate::spec::{self, Spec};
 
-/// `None` if there was an error. `dir` is the folder of the pipeline file, absolute.
+/// What is true of a spec whatever was left out of it because it was wrong: mistakes of names, not of values.
+const ON_PARTIAL: &[Code] = &[
+    codes::CYCLE,
+    codes::UNKNOWN_STAGE,
+    codes::UNKNOWN_EDGE,
+    codes::EDGE_TO_ITSELF,
+    codes::NAMED_TWICE,
+    codes::WAITS_FOR_MATE,
+    codes::GANG_CYCLE,
+];
+
+/// `None` if there was an error, here or before: then only mistakes of names are looked for, so that they are told
+/// together with the others. `dir` is the folder of the pipeline file, absolute.
 ///
 /// What holds of a pipeline that was built, besides what its types say: no stage waits, directly or through others,
 /// for itself; and no gang does, when a gang starts once everything that any of its stages waits for outside the gang
 /// holds. So whatever order of starting keeps these two rules, nothing is left waiting for ever.
 pub fn build(spec: &Spec, dir: &Path, found: &mut Diagnostics) -> Option<Pipeline> {
     let told = found.list.len();
+    let partial = found.has_errors();
     let (stage_names, edge_names) = (Names::of_stages(spec), Names::of_edges(spec));
     let waits = waits::resolve(spec, &stage_names, found);
     placement::check(spec, &stage_names, found);
@@ -44,7 +57,13 @@ pub fn build(spec: &Spec, dir: &Path, found: &mut Diagnostics) -> Option<Pipelin
         services: &services,
     };
     waiting.check(found);
-    if found.list[told..].iter().any(Diagnostic::is_error) {
+    if partial {
+        let names_and_waits = |d: &Diagnostic| ON_PARTIAL.contains(&d.code);
+        let rest = found.list.split_off(told);
+        found.list.extend(rest.into_iter().filter(names_and_waits));
+        found.drop_consequences(told);
+    }
+    if found.has_errors() {
         return None;
     }
 

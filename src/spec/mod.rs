@@ -37,14 +37,15 @@ pub struct Inputs<'a> {
     pub strict: bool,
 }
 
-/// Lowers a file's tree. Every mistake goes to `found`; `None` without an error there means that a var
-/// without a value decides the graph itself (a name, a kind, a number of replicas), so that there is
-/// nothing more to check (only where not `strict`).
+/// Lowers a file's tree. Every mistake goes to `found`, and what was wrong is left out: a spec that comes with
+/// errors is good for finding more of them (see [`crate::pipeline::build`]) and for nothing else. `None` without an
+/// error there means that a var without a value decides the graph itself (a name, a kind, a number of replicas), so
+/// that there is nothing more to check (only where not `strict`).
 pub fn read(node: &Node, inputs: &Inputs, found: &mut Diagnostics) -> Option<Spec> {
     let before = found.list.len();
-    let fields = check_file(node, inputs, found)?;
-    let spec = lower::pipeline(fields.0, fields.1, &node.span, found);
-    spec.filter(|_| !found.list[before..].iter().any(|d| d.is_error()))
+    let spec = check_file(node, inputs, found).and_then(|(top, vars)| lower::pipeline(top, vars, &node.span, found));
+    found.drop_consequences(before);
+    spec
 }
 
 /// The tree against the format, vars first: the others need their values.

@@ -36,8 +36,8 @@ impl Lower<'_> {
             *d = d.clone().at(&capacity.span, "the capacity");
         }
         Some(Edge {
-            from: fields.take("from")?.strings(),
-            to: fields.take("to")?.strings(),
+            from: fields.take("from").map(Val::strings).unwrap_or_default(),
+            to: fields.take("to").map(Val::strings).unwrap_or_default(),
             kind,
             capacity,
             max_message,

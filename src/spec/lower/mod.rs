@@ -32,16 +32,19 @@ pub(super) fn pipeline(mut top: Fields, vars: Vars, span: &Span, found: &mut Dia
     }
     let env = Lower::env(top.take("env"));
     let stages = top.take("stages").map(Val::map).unwrap_or_default();
+    let named = stages.len();
     let stages = stages.into_iter().filter_map(|(name, val)| lower.stage(name, val.record()?, defaults.as_ref()));
     let stages: Vec<Stage> = stages.collect();
     let edges = top.take("edges").map(Val::map).unwrap_or_default();
-    let edges = edges.into_iter().filter_map(|(name, val)| lower.edge(name, val.record()?)).collect();
-    if lower.undecided {
+    let named = named + edges.len();
+    let edges: Vec<Edge> = edges.into_iter().filter_map(|(name, val)| lower.edge(name, val.record()?)).collect();
+    // With a name missing, all that refers to it would seem to be wrong.
+    if lower.undecided || stages.len() + edges.len() < named {
         return None;
     }
     Some(Spec {
         span: span.clone(),
-        name: top.take("name")?.string()?,
+        name: top.take("name").and_then(Val::string).unwrap_or(Spanned { value: String::new(), span: span.clone() }),
         description: top.take("description").and_then(Val::string).map(|s| s.value),
         env,
         env_inherit: top.take("env_inherit").map(env_inherit).unwrap_or_default(),

@@ -37,7 +37,9 @@ impl Lower<'_> {
             fields.merge(defaults);
         }
         self.decides(&fields, &["depends_on", "replicas", "service", "bind"]);
-        let command = self.command(&name, &mut fields);
+        // Where it is wrong or missing, which was told, the stage still has its name and its edges.
+        let nothing = || Spanned { value: Command::Argv(vec![]), span: name.span.clone() };
+        let command = self.command(&name, &mut fields).unwrap_or_else(nothing);
         let stdin = fields.take("stdin").and_then(|v| self.stream(v, "stdin"));
         let stdout = fields.take("stdout").and_then(|v| self.stream(v, "stdout"));
         let bind = fields.take("bind").map(Val::map).unwrap_or_default();
@@ -58,7 +60,7 @@ impl Lower<'_> {
             stop_timeout: time(&mut fields, "stop_timeout").unwrap_or(DEFAULT_STOP_TIMEOUT),
             placement: fields.take("placement").and_then(Val::record).map(placement),
             scheduling: fields.take("scheduling").and_then(Val::record).map(|f| self.scheduling(f)),
-            command: command?,
+            command,
             cwd,
             stdin,
             stdout,
