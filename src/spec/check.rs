@@ -6,7 +6,7 @@ use super::scalar::{Given, Problem, Said, nul, quote, scalar};
 use super::types::{Piece, Spanned, Text};
 use super::value::{Data, Field, Fields, Val};
 use super::vars::{Late, Vars, whole};
-use crate::diag::{Code, Diagnostic, Diagnostics, Span, codes};
+use crate::diag::{Diagnostic, Diagnostics, Span, codes};
 use crate::document::{Mapping, Node, Value};
 
 /// The kernel's limit for one argument (MAX_ARG_STRLEN), less the NUL that ends it.
@@ -122,6 +122,10 @@ impl Check<'_> {
                     Err(_) => self.bad_var(name, value, node, shape, site),
                 },
             };
+        }
+        if matches!(shape, Shape::Bool | Shape::Int { .. } | Shape::Number { .. }) {
+            let help = Some("a var may stand here only alone: `${name}`".into());
+            return self.problem(Problem { code: codes::WRONG_TYPE, said: Said::Kind, help }, node, shape, site);
         }
         match self.vars.expand(text, late, &node.span, self.found) {
             None => Data::Unknown,
@@ -320,7 +324,8 @@ fn source_text(node: &Node) -> String {
 }
 
 /// Codes of mistakes that the JSON Schema finds too; the others are the program's alone.
-pub const STRUCTURAL: [Code; 10] = [
+#[cfg(test)]
+pub const STRUCTURAL: [crate::diag::Code; 10] = [
     codes::UNKNOWN_KEY,
     codes::NOT_SUPPORTED_YET,
     codes::WRONG_TYPE,

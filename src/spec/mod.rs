@@ -4,11 +4,15 @@
 //! The format is one declarative table, [`format`]; the checker, the JSON Schema and the reference of all
 //! keys are made from it.
 
+#[cfg(test)]
+mod agree;
 mod check;
 pub mod format;
 mod hints;
 mod lower;
+mod reference;
 mod scalar;
+mod schema;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -23,6 +27,8 @@ use crate::diag::{Diagnostics, Span};
 use crate::document::{Mapping, Node, Value};
 use check::{Check, Site};
 use format::{PIPELINE, Shape};
+pub use reference::reference;
+pub use schema::schema;
 pub use types::*;
 use value::{Field, Fields, Val};
 use vars::Vars;

@@ -114,7 +114,10 @@ pub fn scalar(shape: &'static Shape, given: Given) -> Result<Data, Problem> {
             Err(Problem::wrong_type(Some(format!("times have a unit: {n} seconds is written `{n}s`"))))
         }
         (Shape::CpuList, Given::Str(s) | Given::Var(s)) => cpu_list(s),
-        (Shape::CpuList, Given::Int(n)) => cpu_list(&n.to_string()),
+        (Shape::CpuList, given) => match integer(given, 0, MAX_ID)? {
+            Data::Int(id) => Ok(Data::Ids(id.try_into().into_iter().collect())),
+            data => Ok(data),
+        },
         (Shape::Text | Shape::Scalar, Given::Str(s) | Given::Var(s)) => literal(s),
         (Shape::Path, Given::Str("") | Given::Var("")) => {
             Err(Problem::new(codes::BAD_NAME, "a path cannot be empty".into(), None))

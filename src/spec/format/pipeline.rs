@@ -23,7 +23,7 @@ static ENV_VARIABLE: Shape = Shape::Str { what: "an environment variable's name"
 
 pub static PIPELINE: Record = Record {
     name: "pipeline",
-    doc: "The top level of the file.",
+    doc: "`version`, `name` and `stages` are always needed. Keys that begin with `x-` are yours: they are not looked at, and are a place for anchors.",
     rivals: &[],
     open: true,
     keys: &[
