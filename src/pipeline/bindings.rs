@@ -1,6 +1,6 @@
 //! How a stage takes hold of its edges: `stdin`, `stdout`, `bind` and `${edge.NAME}`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::edges::{Resolved, replicas};
 use super::names::Names;
@@ -31,17 +31,7 @@ pub(super) struct Binder<'a> {
 impl Binder<'_> {
     pub fn stage(&self, id: StageId, ends: &Ends, found: &mut Diagnostics) -> Bindings {
         let stage = &self.spec.stages[id.0 as usize];
-        let mut used = HashMap::new();
-        let mut take = |edge: &Spanned<String>, framing, key: &'static str| {
-            let bound = self.edge(stage, ends, edge, framing, key, found)?;
-            match used.insert(bound.0, (edge.span.clone(), key)) {
-                None => Some(bound),
-                Some(first) => {
-                    found.push(bound_twice(stage, edge, key, first));
-                    None
-                }
-            }
-        };
+        let mut take = |edge: &Spanned<String>, framing, key: &str| self.edge(stage, ends, edge, framing, key, found);
         let stdin = match stage.stdin.as_ref().map(|s| &s.value) {
             None => Stdin::Null,
             Some(Stream::File(path)) => Stdin::File(path.value.clone()),
@@ -141,12 +131,6 @@ impl Binder<'_> {
             Command::Shell { .. } => {}
         }
         stage.env.values().for_each(|v| self.path(stage, &v.value, &v.span, found));
-        no_path(stage.cwd.as_ref(), "a working directory", found);
-        for stream in [&stage.stdin, &stage.stdout].into_iter().flatten() {
-            if let Stream::File(path) = &stream.value {
-                no_path(Some(path), "a file that is opened before the process starts", found);
-            }
-        }
     }
 
     fn path(&self, stage: &spec::Stage, text: &Text, span: &Span, found: &mut Diagnostics) {
@@ -171,17 +155,17 @@ impl Binder<'_> {
 
 /// In the pipeline's `env` an edge's path has no meaning: each stage has its own.
 pub(super) fn common_env(env: &BTreeMap<String, Spanned<Text>>, found: &mut Diagnostics) {
-    env.values().for_each(|text| no_path(Some(text), "the environment of every stage", found));
-}
-
-fn no_path(text: Option<&Spanned<Text>>, place: &str, found: &mut Diagnostics) {
-    let Some(text) = text else { return };
-    for name in edge_names(&text.value) {
-        found.push(
-            Diagnostic::error(codes::EDGE_PATH, format!("`${{edge.{name}}}` has no meaning in {place}"))
+    for text in env.values() {
+        for name in edge_names(&text.value) {
+            found.push(
+                Diagnostic::error(
+                    codes::EDGE_PATH,
+                    format!("`${{edge.{name}}}` has no meaning in the environment of every stage"),
+                )
                 .at(&text.span, "an edge's path exists in the process that binds it")
                 .help("use it in the stage's own `command` or `env`"),
-        );
+            );
+        }
     }
 }
 
@@ -190,17 +174,6 @@ fn edge_names(text: &Text) -> impl Iterator<Item = &str> {
         Piece::Edge(name) => Some(name.as_str()),
         _ => None,
     })
-}
-
-fn bound_twice(stage: &spec::Stage, edge: &Spanned<String>, key: &str, (first, first_key): (Span, &str)) -> Diagnostic {
-    Diagnostic::error(
-        codes::BOUND_TWICE,
-        format!("stage `{}` binds edge `{}` as `{first_key}` and as `{key}`", stage.name.value, edge.value),
-    )
-    .at(&edge.span, "bound a second time")
-    .at(&first, "bound here")
-    .note("each message can go one way only")
-    .help("keep one of the two")
 }
 
 fn wrong_direction(

@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 
 use super::names::Names;
-use super::words::{count, size};
 use super::{Edge, StageId};
 use crate::diag::{Diagnostic, Diagnostics, codes};
+use crate::spec::units::show_size as size;
 use crate::spec::{self, Delivery, Kind, Spanned, Spec};
 
-/// The least a ring can be: it is made of whole pages.
-pub const MIN_CAPACITY: u64 = 4096;
+/// The longest ring and the longest message that a ring can be made for.
+pub const MAX_RING_CAPACITY: u64 = 1 << 36;
+pub const MAX_MESSAGE: u64 = !7u32 as u64;
+/// Rings are whole pages.
+pub(super) const PAGE: u64 = 4096;
 /// A record's header, and the room behind it that says that nothing follows yet.
-const RECORD_HEADER: u64 = 8;
+const AROUND_MESSAGE: u64 = 16;
 
 /// An edge with its ends resolved, and whether all of them could be.
 pub(super) struct Resolved {
@@ -20,9 +23,10 @@ pub(super) struct Resolved {
     pub whole: bool,
 }
 
-/// The longest message of a ring: two of them fit with their headers and the padding to eight bytes.
+/// The longest message of a ring: two of them fit with all that is around them.
 pub const fn longest_message(capacity: u64) -> u64 {
-    (capacity / 2).saturating_sub(2 * RECORD_HEADER)
+    let half = capacity.saturating_add(PAGE - 1) / PAGE * PAGE / 2 - AROUND_MESSAGE;
+    if half < MAX_MESSAGE { half } else { MAX_MESSAGE }
 }
 
 pub(super) fn resolve(spec: &Spec, stages: &Names<'_>, found: &mut Diagnostics) -> Vec<Resolved> {
@@ -41,7 +45,7 @@ fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut D
         }
     }
     let capacity = edge.capacity.value;
-    let max_message = edge.max_message.as_ref().map_or(capacity / 4, |m| m.value);
+    let max_message = edge.max_message.as_ref().map_or((capacity / 4).min(MAX_MESSAGE), |m| m.value);
     if edge.kind.value == Kind::Ring {
         ring_size(edge, found);
     }
@@ -69,16 +73,7 @@ fn ends(
     stages: &Names<'_>,
     found: &mut Diagnostics,
 ) -> Vec<StageId> {
-    let name = &edge.name.value;
-    if names.is_empty() {
-        let what = if key == "from" { "nobody writes it" } else { "nobody reads it" };
-        found.push(
-            Diagnostic::error(codes::EDGE_WITHOUT_END, format!("edge `{name}` has no stage in `{key}`"))
-                .at(&edge.name.span, what)
-                .help(format!("name at least one stage: `{key}: STAGE`")),
-        );
-    }
-    let place = format!("in `{key}` of edge `{name}`");
+    let place = format!("in `{key}` of edge `{}`", edge.name.value);
     twice(names, &place, found);
     let mut seen = HashSet::new();
     let ids = names.iter().filter_map(|n| stages.resolve(n, &place, found)).map(StageId);
@@ -170,38 +165,32 @@ fn pipe(spec: &Spec, edge: &spec::Edge, from: &[StageId], to: &[StageId], found:
                 .help("leave `delivery` out, or use `kind: ring`"),
         );
     }
-    if let Some(max) = &edge.max_message {
-        found.push(
-            wrong(format!("pipe edge `{name}` carries bytes, not messages"))
-                .at(&max.span, "has no meaning on a pipe")
-                .help("leave `max_message` out, or use `kind: ring`"),
-        );
-    }
 }
 
 fn ring_size(edge: &spec::Edge, found: &mut Diagnostics) {
     let name = &edge.name.value;
     let capacity = edge.capacity.value;
-    if capacity < MIN_CAPACITY {
+    if capacity > MAX_RING_CAPACITY {
+        let limit = size(MAX_RING_CAPACITY);
         found.push(
-            Diagnostic::error(codes::RING_TOO_SMALL, format!("the capacity of edge `{name}` is too small for a ring"))
-                .at(&edge.capacity.span, format!("{} is less than a page", count(capacity, "byte")))
-                .help(format!("give it at least `{}`", size(MIN_CAPACITY))),
+            Diagnostic::error(codes::RING_SIZE, format!("the capacity of edge `{name}` is too large for a ring"))
+                .at(&edge.capacity.span, format!("a ring holds at most {limit}"))
+                .help(format!("give it `{limit}` or less")),
         );
-    } else if let Some(max) = edge.max_message.as_ref().filter(|m| m.value > longest_message(capacity)) {
-        let needed = max.value.checked_add(2 * RECORD_HEADER).and_then(|n| n.checked_mul(2));
-        let larger = needed.and_then(u64::checked_next_power_of_two).map(size);
-        let longest = longest_message(capacity);
-        let d = Diagnostic::error(
-            codes::RING_TOO_SMALL,
-            format!("a message of {} does not fit twice into edge `{name}`", size(max.value)),
-        )
-        .at(&max.span, format!("at most {longest} bytes in a ring of this capacity"))
-        .at(&edge.capacity.span, "the capacity")
-        .note("a ring holds two of its longest messages, one being written and one being read, and 16 bytes more for each");
-        found.push(match larger {
-            Some(larger) => d.help(format!("lower `max_message` to {longest}B, or raise `capacity` to {larger}")),
-            None => d.help(format!("lower `max_message` to {longest}B")),
-        });
     }
+    let longest = longest_message(capacity);
+    let Some(max) = edge.max_message.as_ref().filter(|m| m.value > longest) else { return };
+    let message = format!("a message of {} is too long for edge `{name}`", size(max.value));
+    let d = Diagnostic::error(codes::RING_SIZE, message)
+        .at(&max.span, format!("at most {longest} bytes in a ring of this capacity"))
+        .at(
+            &edge.capacity.span,
+            if edge.capacity.span.range == edge.name.span.range { "with the default capacity" } else { "the capacity" },
+        );
+    let enough = max.value.checked_mul(4).and_then(u64::checked_next_power_of_two);
+    found.push(match enough.filter(|&enough| enough <= MAX_RING_CAPACITY && max.value <= MAX_MESSAGE) {
+        Some(enough) => d.help(format!("lower `max_message` to {longest}B, or raise `capacity` to {}", size(enough))),
+        None => d.help(format!("lower `max_message` to {longest}B")),
+    }
+    .note("two of a ring's longest messages fit into it, one being written and one being read, each with 16 bytes around it"));
 }

@@ -14,12 +14,14 @@ mod tasks;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod told;
 mod types;
 mod waits;
 pub mod words;
 
 pub use build::build;
-pub use edges::{MIN_CAPACITY, longest_message};
+pub use edges::{MAX_MESSAGE, MAX_RING_CAPACITY, longest_message};
 pub use order::Dependents;
 pub use rings::{MAX_CONSUMERS_PER_RING, MAX_RING_MEMORY, MAX_RINGS_PER_EDGE, Replica, RingPlan};
 pub use tasks::MAX_TASKS;

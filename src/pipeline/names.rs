@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use crate::diag::{Code, Diagnostic, Diagnostics, codes};
+use crate::diag::{Code, Diagnostic, Diagnostics, codes, did_you_mean};
 use crate::spec::{Spanned, Spec};
 
 /// Looking for a near name is linear in the names: a file in which everything is misspelt must not make it quadratic.
@@ -59,14 +59,6 @@ impl<'a> Names<'a> {
     pub fn near(&self, word: &str) -> Option<&'a str> {
         let left = self.suggestions_left.get();
         self.suggestions_left.set(left.saturating_sub(1));
-        if left == 0 { None } else { did_you_mean(word, &self.list) }
+        if left == 0 { None } else { did_you_mean(word, self.list.iter().copied()) }
     }
-}
-
-fn did_you_mean<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
-    let distance = |name: &str| {
-        if name.eq_ignore_ascii_case(word) { 0 } else { strsim::damerau_levenshtein(word, name) }
-    };
-    names.iter().map(|&n| (distance(n), n)).filter(|&(d, _)| d <= limit).min_by_key(|&(d, _)| d).map(|(_, n)| n)
 }

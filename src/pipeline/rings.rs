@@ -1,9 +1,9 @@
 //! The expansion of a ring edge into rings, each with one producing and one or many consuming processes.
 
-use super::edges::{Resolved, replicas};
-use super::words::size;
+use super::edges::{PAGE, Resolved, replicas};
 use super::{Edge, EdgeId, Pipeline, StageId};
 use crate::diag::{Diagnostic, Diagnostics, codes};
+use crate::spec::units::show_size as size;
 use crate::spec::{Delivery, Kind, Spec};
 
 /// Their descriptors travel in one message of the stage's socket.
@@ -11,7 +11,6 @@ pub const MAX_CONSUMERS_PER_RING: u64 = 128;
 pub const MAX_RINGS_PER_EDGE: u64 = 4096;
 /// Of all rings of a pipeline together, in bytes.
 pub const MAX_RING_MEMORY: u64 = 1 << 40;
-const PAGE: u64 = 4096;
 
 /// One replica of a stage.
 pub type Replica = (StageId, u32);
@@ -57,8 +56,8 @@ fn rings(spec: &Spec, edge: &Edge) -> u64 {
 
 pub(super) fn check(spec: &Spec, edges: &[Resolved], found: &mut Diagnostics) {
     let ring_edges = || edges.iter().enumerate().filter(|(_, r)| r.whole && r.edge.kind == Kind::Ring);
-    for (i, Resolved { edge, .. }) in ring_edges() {
-        limits(spec, edge, &spec.edges[i], found);
+    for (_, Resolved { edge, .. }) in ring_edges() {
+        limits(spec, edge, found);
     }
     let mut asked: Vec<_> = ring_edges().map(|(i, r)| (memory(spec, &r.edge), i)).collect();
     let total = asked.iter().fold(0u128, |sum, &(bytes, _)| sum.saturating_add(bytes));
@@ -82,21 +81,20 @@ fn memory(spec: &Spec, edge: &Edge) -> u128 {
     u128::from(edge.capacity).next_multiple_of(u128::from(PAGE)).saturating_mul(u128::from(rings(spec, edge)))
 }
 
+/// In words for people, to a tenth.
 fn about(bytes: u128) -> String {
-    match bytes >> 40 {
-        0 => format!("{}GiB", bytes >> 30),
-        tib => format!("{tib}TiB"),
-    }
+    let gib = bytes as f64 / f64::from(1 << 30);
+    if gib < 1024.0 { format!("{gib:.1}GiB") } else { format!("{:.1}TiB", gib / 1024.0) }
 }
 
-fn limits(spec: &Spec, edge: &Edge, declared: &crate::spec::Edge, found: &mut Diagnostics) {
+fn limits(spec: &Spec, edge: &Edge, found: &mut Diagnostics) {
     let (writing, reading, rings) = (replicas(spec, &edge.from), replicas(spec, &edge.to), rings(spec, edge));
     let name = &edge.name;
     if edge.delivery == Delivery::Broadcast && reading > MAX_CONSUMERS_PER_RING {
         found.push(
             Diagnostic::error(codes::RING_LIMITS, format!("edge `{name}` has {reading} consumers"))
                 .at(&edge.span, format!("a ring has at most {MAX_CONSUMERS_PER_RING}"))
-                .at(&declared.delivery.span, "every consumer sees every message")
+                .note("with `delivery: broadcast` every consumer sees every message")
                 .help("lower `replicas`, or use `delivery: distribute`"),
         );
     }

@@ -26,7 +26,7 @@ impl Stage {
 pub(super) fn check(spec: &Spec, stages: &Names<'_>, found: &mut Diagnostics) {
     let total: u64 = spec.stages.iter().map(|s| u64::from(s.replicas.value)).sum();
     if total > MAX_TASKS
-        && let Some(most) = spec.stages.iter().max_by_key(|s| s.replicas.value)
+        && let Some(most) = spec.stages.iter().min_by_key(|s| std::cmp::Reverse(s.replicas.value))
     {
         let message = format!("the stages of this pipeline are {total} processes, with at most {MAX_TASKS} in one run");
         found.push(

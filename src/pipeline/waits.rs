@@ -239,8 +239,10 @@ pub(super) fn edge_cycles(spec: &Spec, edges: &[Resolved], found: &mut Diagnosti
         path.extend((steps.len() > SHOWN).then_some("…"));
         path.push(name(&steps[0]));
         let d = Diagnostic::warning(codes::EDGE_CYCLE, format!("edges lead in a circle: {}", path.join(" → ")));
-        let d = steps.iter().take(SHOWN).fold(d, |d, step| {
-            d.at(&edges[(step.1 - stages) as usize].edge.span, format!("read by the next, written by `{}`", name(step)))
+        let labels = steps.iter().zip(steps.iter().cycle().skip(1)).take(SHOWN);
+        let d = labels.fold(d, |d, (step, next)| {
+            let edge = &edges[(step.1 - stages) as usize].edge;
+            d.at(&edge.span, format!("from `{}` to `{}`", name(step), name(next)))
         });
         found.push(
             d.note("when all of them are full nobody reads, and no stage sees the end of its input")

@@ -1,6 +1,7 @@
 //! The short texts in a picture: a command on one line, what an edge is, and how wide letters are.
 
-use crate::pipeline::{Edge, Stage, words};
+use crate::pipeline::{Edge, Stage};
+use crate::spec::units::show_size;
 use crate::spec::{Command, Delivery, Kind, Piece, Text};
 
 /// As the file writes it, on one line. A shell's text begins with `$`.
@@ -40,8 +41,8 @@ pub(super) fn replicas(stage: &Stage) -> Option<String> {
 pub(super) fn edge(edge: &Edge) -> String {
     match (edge.kind, edge.delivery) {
         (Kind::Pipe, _) => "pipe".into(),
-        (Kind::Ring, Delivery::Broadcast) => words::size(edge.capacity),
-        (Kind::Ring, Delivery::Distribute) => format!("{} distribute", words::size(edge.capacity)),
+        (Kind::Ring, Delivery::Broadcast) => show_size(edge.capacity),
+        (Kind::Ring, Delivery::Distribute) => format!("{} distribute", show_size(edge.capacity)),
     }
 }
 

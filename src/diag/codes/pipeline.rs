@@ -6,51 +6,47 @@ super::codes! {
         this file. Names are compared letter by letter: `Parse` and `parse` are two stages. Correct the name, or add the stage under `stages:`.";
     UNKNOWN_EDGE = 303, "unknown-edge", "A stage binds an edge that the file does not have: `stdin`, `stdout` and `bind` name edges by their key under \
         `edges:`. Correct the name, or declare the edge: `edges: { lines: { from: read, to: count } }`.";
-    EDGE_WITHOUT_END = 304, "edge-without-end", "An edge needs at least one stage that writes it (`from`) and one that reads it (`to`). With one end missing, \
-        either nothing would ever arrive or the writer would be held back for ever. Name a stage at both ends: `events: { from: ingest, to: enrich }`.";
-    EDGE_TO_ITSELF = 305, "edge-to-itself", "The same stage stands in `from` and in `to` of one edge. A stage that writes to itself stops as soon as the edge is \
+    EDGE_TO_ITSELF = 304, "edge-to-itself", "The same stage stands in `from` and in `to` of one edge. A stage that writes to itself stops as soon as the edge is \
         full, because it is the one that should be reading; what a process tells itself it can keep in its own memory. Feedback between \
         two stages is possible: two edges, one each way.";
-    NAMED_TWICE = 306, "named-twice", "The same stage is named twice in one list. It would change nothing, so it is probably a slip: another stage was meant. Remove one of the two.";
-    WAITS_FOR_MATE = 307, "waits-for-mate", "A stage waits for a stage of its own gang to end. Edges tie stages into a gang, and a gang starts together: no edge \
+    NAMED_TWICE = 305, "named-twice", "The same stage is named twice in one list. It would change nothing, so it is probably a slip: another stage was meant. Remove one of the two.";
+    WAITS_FOR_MATE = 306, "waits-for-mate", "A stage waits for a stage of its own gang to end. Edges tie stages into a gang, and a gang starts together: no edge \
         works before all of them run, so the one that is waited for could not end and the one that waits would never start. The edge already \
         orders the two: a reader sees the end of the stream when its writers have ended. Remove the dependency, or weaken it to `started`.";
-    GANG_CYCLE = 308, "gang-cycle", "Gangs wait for one another in a circle. Stages that edges tie together start together, so a gang starts when everything that \
+    GANG_CYCLE = 307, "gang-cycle", "Gangs wait for one another in a circle. Stages that edges tie together start together, so a gang starts when everything that \
         any of its stages waits for outside the gang holds; here something it waits for waits, in the end, for a stage of the same gang. In \
         the path `→` is a dependency and `⇄` joins two stages of one gang. Break the circle: remove a dependency, or hand the data over as a file instead of an edge.";
-    WAITS_FOR_SERVICE = 309, "waits-for-service", "A service runs until everything that is not a service has ended, so waiting for it to complete or to exit would \
+    WAITS_FOR_SERVICE = 308, "waits-for-service", "A service runs until everything that is not a service has ended, so waiting for it to complete or to exit would \
         wait for ever. A stage that reads an edge a service writes counts as a service too. Wait for it to have started: `depends_on: { db: started }`.";
-    DISTRIBUTE_TO_ONE = 310, "distribute-to-one", "`delivery: distribute` hands each message to one of several consumers in turn; this edge has a single consumer with a single replica, so \
+    DISTRIBUTE_TO_ONE = 309, "distribute-to-one", "`delivery: distribute` hands each message to one of several consumers in turn; this edge has a single consumer with a single replica, so \
         there is nothing to distribute. Raise the consumer's `replicas`, name more stages in `to`, or leave `delivery` out.";
-    PIPE_ENDS = 311, "pipe-ends", "A pipe edge is one kernel pipe between two processes: one stage with one replica at each end, and no delivery to choose, no message \
+    PIPE_ENDS = 310, "pipe-ends", "A pipe edge is one kernel pipe between two processes: one stage with one replica at each end, and no delivery to choose, no message \
         limit to set. For more than two processes, or for messages, use a ring: `kind: ring`.";
-    PIPE_NOT_BOUND = 312, "pipe-not-bound", "A pipe edge joins the standard output of its writer to the standard input of its reader, and both stages say so: \
+    PIPE_NOT_BOUND = 311, "pipe-not-bound", "A pipe edge joins the standard output of its writer to the standard input of its reader, and both stages say so: \
         `cat: { command: [cat, f], stdout: { edge: text, framing: raw } }` and `wc: { command: [wc], stdin: { edge: text, framing: raw } }`. \
         It cannot be given as a path with `bind`.";
-    BOUND_TWICE = 313, "bound-twice", "One stage binds the same edge twice, for instance as `stdin` and again under `bind`. Each message can go one way only. Keep one of them; a stage that is to \
-        see everything twice needs two edges.";
-    WRONG_DIRECTION = 314, "wrong-direction", "A stage binds an edge the wrong way round: `stdin` needs an edge with this stage in `to`, `stdout` one with this stage in `from`, and \
+    WRONG_DIRECTION = 312, "wrong-direction", "A stage binds an edge the wrong way round: `stdin` needs an edge with this stage in `to`, `stdout` one with this stage in `from`, and \
         `bind` one with this stage at either end. Swap `from` and `to` of the edge if the data was meant to flow the other way.";
-    RAW_NEEDS_ONE_PRODUCER = 315, "raw-needs-one-producer", "With `framing: raw` a message is any piece of a byte stream, cut where it happened to be read. Pieces of two writers, or every second piece of one, \
+    RAW_NEEDS_ONE_PRODUCER = 313, "raw-needs-one-producer", "With `framing: raw` a message is any piece of a byte stream, cut where it happened to be read. Pieces of two writers, or every second piece of one, \
         make no stream: so raw needs an edge with one producer (one stage, one replica) and without `delivery: distribute`. Use `lines` or `u32le`, whose messages stay whole.";
-    EDGE_CYCLE = 316, "edge-cycle", "Edges lead from a stage back to itself through others. Feedback is legitimate, but when all edges of the circle are full at once everyone waits for room and nobody \
+    EDGE_CYCLE = 314, "edge-cycle", "Edges lead from a stage back to itself through others. Feedback is legitimate, but when all edges of the circle are full at once everyone waits for room and nobody \
         reads, and a stage never sees the end of its input, since that would come from itself. Make sure that each turn shrinks the data, \
         that the capacity holds all that can be under way, and that a message, not the end of the stream, says when to stop.";
-    RING_TOO_SMALL = 317, "ring-too-small", "A ring is made of whole pages and must hold two of its longest messages at once, one being written and one being read, each with its header of eight bytes and rounded up to \
-        eight. So `capacity` is at least 4KiB, and `max_message` at most half the capacity less 16 bytes (a quarter, if nothing is said). Raise \
+    RING_SIZE = 315, "ring-size", "A ring must hold two of its longest messages at once, one being written and one being read, each with a header of eight bytes and \
+        eight bytes behind it. So `max_message` is at most half the capacity (in whole pages) less 16 bytes, and a quarter if nothing is said; no message is longer than 4GiB, no ring than 64GiB. Raise \
         `capacity`, or lower `max_message`.";
-    NEAR_AND_APART = 318, "near-and-apart", "`near` and `apart` contradict each other or name the stage itself: two stages cannot both share a cache and be kept away from each other, whichever of the two says it.";
-    NEAR_UNPLACED = 319, "near-unplaced", "`near` or `apart` names a stage without `placement`. Such a stage floats over all CPUs that nothing holds exclusively, so there is no \
+    NEAR_AND_APART = 316, "near-and-apart", "`near` and `apart` contradict each other or name the stage itself: two stages cannot both share a cache and be kept away from each other, whichever of the two says it.";
+    NEAR_UNPLACED = 317, "near-unplaced", "`near` or `apart` names a stage without `placement`. Such a stage floats over all CPUs that nothing holds exclusively, so there is no \
         place to be near to or far from. Give it a placement too, for instance `placement: { cpus: 1 }`. Under `policy: prefer` this is only a warning.";
-    EDGE_PATH = 320, "edge-path", "`${edge.NAME}` is the path (`/dev/fd/N`) under which a process finds an edge that its stage has put under `bind`. It means something in the \
+    EDGE_PATH = 318, "edge-path", "`${edge.NAME}` is the path (`/dev/fd/N`) under which a process finds an edge that its stage has put under `bind`. It means something in the \
         stage's own `command` and `env` only: `compare: { command: [paste, \"${edge.left}\"], bind: { left: lines } }`. In `shell` text every `$` belongs to the \
         shell: pass the path in a variable, `env: { LEFT: \"${edge.left}\" }`, and write `\"$LEFT\"`.";
-    RING_LIMITS = 321, "ring-limits", "An edge expands into rings: one for each replica that writes it, and with `delivery: distribute` one for each pair of a writing and a reading replica. A ring has at most 128 \
+    RING_LIMITS = 319, "ring-limits", "An edge expands into rings: one for each replica that writes it, and with `delivery: distribute` one for each pair of a writing and a reading replica. A ring has at most 128 \
         consumers and an edge at most 4096 rings, so that their descriptors can be handed out and waited for. Lower `replicas`, distribute instead of broadcasting, or put a stage in between.";
-    RING_MEMORY = 322, "ring-memory", "The rings of this pipeline together ask for more than 1TiB of memory. `capacity` is per ring: an edge from 4 replicas distributed to 8 has 32 rings. Rings are populated before anything starts, so \
+    RING_MEMORY = 320, "ring-memory", "The rings of this pipeline together ask for more than 1TiB of memory. `capacity` is per ring: an edge from 4 replicas distributed to 8 has 32 rings. Rings are populated before anything starts, so \
         the memory is really taken. Lower `capacity`.";
-    FED_BY_SERVICE = 323, "fed-by-service", "The file says `service: false`, but a service writes an edge that this stage reads. Its input ends only when that service is stopped, which happens when all that is not a service \
+    FED_BY_SERVICE = 321, "fed-by-service", "The file says `service: false`, but a service writes an edge that this stage reads. Its input ends only when that service is stopped, which happens when all that is not a service \
         has ended; so it must count as a service too. Leave `service` out, or take the edge away.";
-    NAMES_COLLIDE = 324, "names-collide", "The logs of replicas are called `STAGE.0`, `STAGE.1` and so on, and another stage has one of these names. Two processes would write one log, and no one could tell them apart. Rename one of the stages.";
-    TOO_MANY_TASKS = 325, "too-many-tasks", "All stages together, each counted with its replicas, are more processes than one run takes on (100,000). Lower `replicas`, or split the pipeline.";
+    NAMES_COLLIDE = 322, "names-collide", "The logs of replicas are called `STAGE.0`, `STAGE.1` and so on, and another stage has one of these names. Two processes would write one log, and no one could tell them apart. Rename one of the stages.";
+    TOO_MANY_TASKS = 323, "too-many-tasks", "All stages together, each counted with its replicas, are more processes than one run takes on (100,000). Lower `replicas`, or split the pipeline.";
 }
