@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::human::{Align, bytes, duration, harmless, table};
-use super::{Attempt, Edge, Outcome, Run};
+use super::{Attempt, Edge, Outcome, Run, Summary};
 
 /// So many troubles are told; the table above them has all.
 const TROUBLES_MAX: usize = 20;
@@ -59,6 +59,28 @@ pub fn run(run: &Run, attempts: &[Attempt], edges: &[Edge], zone: &TimeZone) -> 
         let _ = write!(out, "\n{}", edge_table(edges));
     }
     troubles(&mut out, attempts, &names);
+    out
+}
+
+/// The end of a run in a line, and below it what went wrong by itself.
+pub fn ending(summary: &Summary) -> String {
+    let (Some(started), Some(ended)) = (&summary.started, &summary.ended) else { return String::new() };
+    let counts = Outcome::ALL.iter().map(|&o| (summary.count(o), o.word())).filter(|(n, _)| *n > 0);
+    let counts: Vec<_> = counts.map(|(n, word)| format!("{n} {word}")).collect();
+    let cpu: f64 = summary.stages.iter().filter_map(|s| s.usage).map(|u| u.user_s + u.system_s).sum();
+    let mut out = format!("{}  {}", started.run, ended.outcome);
+    if ended.exit_code != 0 {
+        let _ = write!(out, " (exit {})", ended.exit_code);
+    }
+    let _ = writeln!(out, " in {}, {} of CPU: {}", duration(ended.duration_s), duration(cpu), counts.join(", "));
+    let bad: Vec<_> = summary.stages.iter().filter(|s| s.failed()).collect();
+    for stage in bad.iter().take(TROUBLES_MAX) {
+        let reason = stage.trouble.as_ref().and_then(|t| t.reason.as_deref()).unwrap_or("failed");
+        let _ = writeln!(out, "  {}: {}", stage.stage, harmless(reason));
+    }
+    if bad.len() > TROUBLES_MAX {
+        let _ = writeln!(out, "  and {} more", bad.len() - TROUBLES_MAX);
+    }
     out
 }
 
@@ -125,11 +147,11 @@ fn edge_table(edges: &[Edge]) -> String {
 /// What did not succeed, with its reason; what failed by itself before what was stopped or skipped because of it.
 fn troubles(out: &mut String, attempts: &[Attempt], names: &Names) {
     let mut bad: Vec<_> = attempts.iter().filter(|a| a.reason.is_some()).collect();
-    bad.sort_by_key(|a| matches!(a.outcome, Some(Outcome::Stopped | Outcome::Skipped | Outcome::Succeeded)));
+    bad.sort_by_key(|a| !a.outcome.is_some_and(Outcome::is_failure));
     for (i, a) in bad.iter().take(TROUBLES_MAX).enumerate() {
         let before = if i == 0 { "\n" } else { "" };
         let _ = writeln!(out, "{before}{}: {}", names.of(a), harmless(a.reason.as_deref().unwrap_or_default()));
-        if let (Some(log), Some(Outcome::Failed | Outcome::TimedOut)) = (&a.log, a.outcome) {
+        if let (Some(log), true) = (&a.log, a.outcome.is_some_and(Outcome::is_failure)) {
             let _ = writeln!(out, "  log: {}", harmless(log));
         }
     }
@@ -228,6 +250,26 @@ mod tests {
         STAGE  OUTCOME  EXIT  TOOK  CPU  RSS  CPUS  QUEUED
         walk   died        -     -    -    -  0-1    250ms
         ");
+    }
+
+    #[test]
+    fn endings() {
+        let ending = |outcome, hash| {
+            let mut s = Summary::default();
+            let facts =
+                [run_started("p-1", 0), stage_started("walk", 0, 1), stage_ended("walk", 0, Outcome::Succeeded, 3)];
+            let more = [stage_started("hash", 0, 1), stage_ended("hash", 0, hash, 3), run_ended(outcome, 4)];
+            facts.iter().chain(&more).for_each(|f| s.fold(f));
+            super::ending(&s)
+        };
+        assert_eq!(
+            ending(RunOutcome::Succeeded, Outcome::Succeeded),
+            "p-1  succeeded in 10.5s, 4.00s of CPU: 2 succeeded\n"
+        );
+        assert_eq!(
+            ending(RunOutcome::Failed, Outcome::Failed),
+            "p-1  failed (exit 1) in 10.5s, 4.00s of CPU: 1 succeeded, 1 failed\n  hash: exited with 7\n"
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct StageSummary {
     pub queue_wait_s: f64,
     /// Sums, but for `max_rss_bytes`, which is the largest of one process. `None`: nothing ran.
     pub usage: Option<Usage>,
-    /// The first attempt that did not succeed.
+    /// The first attempt that ended badly by itself; before there is one, the first that did not succeed.
     pub trouble: Option<Box<StageEnded>>,
 }
 
@@ -88,7 +88,8 @@ impl StageSummary {
         if let Some(u) = &f.usage {
             self.usage.get_or_insert_default().add(u);
         }
-        if f.outcome != Outcome::Succeeded && self.trouble.is_none() {
+        let known = self.trouble.as_ref().map(|t| t.outcome.is_failure());
+        if f.outcome != Outcome::Succeeded && known.is_none_or(|failure| !failure && f.outcome.is_failure()) {
             self.trouble = Some(Box::new(f.clone()));
         }
     }
@@ -99,7 +100,7 @@ impl StageSummary {
 
     /// A replica ended badly by itself; one that was skipped or stopped did not.
     pub fn failed(&self) -> bool {
-        self.ended().any(|l| matches!(l.outcome, Outcome::Failed | Outcome::TimedOut | Outcome::NotStarted))
+        self.ended().any(|l| l.outcome.is_failure())
     }
 
     /// What the stage returned, as a shell says it; of several replicas the worst.
@@ -109,6 +110,13 @@ impl StageSummary {
 
     fn ended(&self) -> impl Iterator<Item = Last> + '_ {
         self.replicas.iter().flatten().copied()
+    }
+}
+
+impl Outcome {
+    /// It ended badly by itself.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut | Self::NotStarted)
     }
 }
 

@@ -196,7 +196,7 @@ fn a_hopeless_database_is_told_once_at_the_end() {
     writer.record(run_started("p-1", 0));
     writer.record(run_ended(RunOutcome::Succeeded, 1));
     let loss = writer.close().unwrap_err();
-    assert_eq!(loss.to_string(), "the history of this run is incomplete (1 facts lost): file is not a database");
+    assert_eq!(loss.to_string(), "the history of this run is incomplete (facts lost: 1): file is not a database");
 }
 
 #[test]

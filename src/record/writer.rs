@@ -44,7 +44,7 @@ pub struct Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the history of this run is incomplete ({} facts lost)", self.facts)?;
+        write!(f, "the history of this run is incomplete (facts lost: {})", self.facts)?;
         match &self.error {
             Some(e) => write!(f, ": {e}"),
             None => Ok(()),
