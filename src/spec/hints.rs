@@ -2,8 +2,7 @@
 
 use super::format::{self, Key, Record, Shape};
 use super::scalar::quote;
-use super::suggest::did_you_mean;
-use crate::diag::{Diagnostic, codes};
+use crate::diag::{Diagnostic, codes, did_you_mean};
 use crate::document::{Entry, Mapping};
 
 /// `meant` collects the keys of this record that were most likely meant: they are not missing as well.

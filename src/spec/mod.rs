@@ -13,7 +13,6 @@ mod lower;
 mod reference;
 mod scalar;
 mod schema;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod types;

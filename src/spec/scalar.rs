@@ -1,11 +1,10 @@
 //! One scalar of the file → a value of the type its place wants. Names are already filled in.
 
 use super::format::{MAX_ID, Shape, Word};
-use super::suggest::did_you_mean;
 use super::types::{Piece, Text};
 use super::units::{self, Fault};
 use super::value::Data;
-use crate::diag::{Code, codes};
+use crate::diag::{Code, codes, did_you_mean};
 
 /// A scalar as the file gives it.
 #[derive(Debug, Clone, Copy)]

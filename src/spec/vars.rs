@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::Inputs;
 use super::format::{NAME, VAR};
 use super::scalar::quote;
-use super::suggest::did_you_mean;
 use super::types::{Piece, Spanned, Text};
 use super::value::{Data, Val};
-use crate::diag::{Diagnostic, Diagnostics, Span, codes};
+use crate::diag::{Diagnostic, Diagnostics, Span, codes, did_you_mean};
 
 /// Schema and checker agree on what is a var that stands alone, and on what holds one (`$${` is no var).
 pub const WHOLE_REGEX: &str = r"^\$\{[a-z_][a-z0-9_]*\}$";
