@@ -177,6 +177,24 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_series() {
+        let doc = include_str!("../../docs/record.md");
+        let facts = [
+            run_started("p-1", 0),
+            stage_started("s", 0, 1),
+            stage_ended("s", 0, Outcome::Succeeded, 2),
+            edge_ended("e"),
+            run_ended(RunOutcome::Succeeded, 3),
+        ];
+        let text = render(&summary(facts), None);
+        let names: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert!(names.len() > 15);
+        for name in names {
+            assert!(doc.contains(&format!("`{name}`")), "docs/record.md does not name {name}");
+        }
+    }
+
+    #[test]
     fn the_last_success_moves_only_with_a_success() {
         let line = |text: &str| text.lines().find(|l| l.starts_with(LAST_SUCCESS)).map(str::to_owned);
         let never = render(&short(RunOutcome::Failed, 5), None);
