@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 
-use super::position::{Indexes, Lines, place};
+use super::position::{Indexes, Lines, floor, place};
 use super::render::summary_of;
 use super::{Diagnostic, Label, Severity, Source};
 
@@ -113,11 +113,11 @@ impl<'a> Mark<'a> {
             let snippet = Snippet::source(&source.text[line]).path(path.to_owned()).line_start(self.line + 1);
             return vec![snippet.annotation(self.annotation(range)).into()];
         }
-        let from = source.text.floor_char_boundary(self.range.start.saturating_sub(KEPT_BYTES).max(line.start));
-        let to = source.text.ceil_char_boundary((self.range.start + KEPT_BYTES).min(line.end));
+        let from = floor(&source.text, self.range.start.saturating_sub(KEPT_BYTES).max(line.start));
+        let to = floor(&source.text, (self.range.start + KEPT_BYTES).min(line.end));
         let before = if from > line.start { "…" } else { "" };
         let after = if to < line.end { "…" } else { "" };
-        let shift = |at: usize| at.min(to) - from + before.len();
+        let shift = |at: usize| at.clamp(from, to) - from + before.len();
         let at = lines.position(self.range.start);
         let snippet = Snippet::source(format!("{before}{}{after}", &source.text[from..to])).line_start(self.line + 1);
         vec![

@@ -25,7 +25,7 @@ impl<'a> Lines<'a> {
 
     /// An offset beyond the text is its end; one inside a character is that character's.
     pub fn position(&self, offset: usize) -> Position {
-        let offset = self.text.floor_char_boundary(offset);
+        let offset = floor(self.text, offset);
         let line = self.line_of(offset);
         Position { line: line + 1, column: self.text[self.starts[line]..offset].chars().count() + 1 }
     }
@@ -68,11 +68,16 @@ impl<'a> Indexes<'a> {
 /// shown behind the last thing that the text says.
 pub(super) fn place(label: &Label) -> Range<usize> {
     let text = label.span.source.text.as_str();
-    let start = text.floor_char_boundary(label.span.range.start);
-    let end = text.floor_char_boundary(label.span.range.end).max(start);
+    let start = floor(text, label.span.range.start);
+    let end = floor(text, label.span.range.end).max(start);
     if text[start..].trim().is_empty() {
         let said = text.trim_end().len().min(start);
         return said..said;
     }
     start..end
+}
+
+/// The start of the character that an offset is in.
+pub(super) fn floor(text: &str, offset: usize) -> usize {
+    (0..=offset.min(text.len())).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0)
 }

@@ -103,6 +103,14 @@ impl<'a> Report<'a> {
         )
     }
 
+    pub fn number_too_large(&mut self, text: &str, place: &Span) -> Result<(), Stop> {
+        self.tell(
+            Diagnostic::error(codes::NUMBER_TOO_LARGE, format!("`{text}` does not fit into 64 bits"))
+                .at(place, "too large a number")
+                .help("write it in quotes if it is not meant to be counted with"),
+        )
+    }
+
     /// A TOML key that would add to what is already complete.
     pub fn closed(&mut self, key: &str, again: &Span, first: &Span) -> Result<(), Stop> {
         self.tell(

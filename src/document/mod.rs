@@ -1,5 +1,7 @@
 //! File text → one spanned tree, whatever the format. Pure: the text is handed in.
 
+mod emit_toml;
+mod emit_yaml;
 mod limits;
 mod node;
 mod scalar;
@@ -13,6 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Diagnostics, Source, codes};
+pub use emit_toml::to_toml;
+pub use emit_yaml::to_yaml;
 pub use limits::{MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_NODES};
 pub use node::{Entry, Mapping, Node, Value};
 pub use text::source_from_bytes;
@@ -61,5 +65,7 @@ pub fn parse(source: &Arc<Source>, format: Format, found: &mut Diagnostics) -> O
     Some(node)
 }
 
+#[cfg(test)]
+mod round_trip;
 #[cfg(test)]
 mod tests;

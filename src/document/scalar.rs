@@ -2,7 +2,7 @@
 
 use super::Value;
 
-/// What stands between two commas or after a colon, without quotes. `Err` for an integer beyond 64 bits.
+/// What stands between two commas or after a colon, without quotes. `Err` for a number beyond 64 bits.
 pub(super) fn resolve_plain(text: &str) -> Result<Value, ()> {
     Ok(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -29,7 +29,7 @@ fn resolve_number(text: &str) -> Result<Value, ()> {
         return text.parse().map(Value::Int).map_err(drop);
     }
     if is_float(unsigned) {
-        return text.parse().map(Value::Float).map_err(drop);
+        return text.parse().ok().filter(|x: &f64| x.is_finite()).map(Value::Float).ok_or(());
     }
     Ok(Value::String(text.to_owned()))
 }

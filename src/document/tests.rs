@@ -52,76 +52,201 @@ fn toml(text: &str) -> String {
     brief("p.toml", text)
 }
 
+/// Every text with what became of it; read the snapshot critically when it changes.
+fn gallery(snapshot: &str, file: &str, texts: &[&str]) {
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!(snapshot, texts_and_trees(file, texts));
+    });
+}
+
+fn texts_and_trees(name: &str, texts: &[&str]) -> String {
+    texts
+        .iter()
+        .map(|text| {
+            format!("{}\n=> {}\n\n", text.trim_end().replace('\t', "→"), brief(name, text).replace('\n', "\n   "))
+        })
+        .collect()
+}
+
 #[test]
-fn probe() {
-    for t in [
-        "a: 1\nb:\nc: [1, 2.5, yes, 0x1F, ~, 1e3, .5, 0o17, '5', .inf]\n",
-        "a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\ne:\n  - *x\n  - 1\nf: 2\n",
-        "a: 1\na: 2\n",
-        "- a\n- b\n",
-        "1: x\ntrue: y\n~: z\n[a]: q\n",
-        "a: !foo 1\nb: !!str 1\nc: !!int x\nd: ! 5\n",
-        "a: *b\nc: &d [*d]\n",
-        "a: <<\n<<: 5\n",
-        "a: 1\n---\nb: 2\n",
-        "",
-        "# c\n",
-        "---\n",
-        "a:\n\tb: 1\n",
-        "a:1\nb: 2\n",
-        "a: [1, 2\nb: 3\n",
-        "a: {b: 1\n",
-        "a: \"x\nb: 2\n",
-        "a: 'x' y\n",
-        "a: b: c\n",
-        "a\n",
-        "a: 1\nb\nc: 2\n",
-        "a: 1\n  b: 2\n",
-        "a:\n  b: 1\n c: 2\n",
-        "a: - b\n",
-        "a: @x\n",
-        "a: *\n",
-        "a: ]\n",
-        "a: [1}\n",
-        "a: \"\\q\"\n",
-        "a: %x\n",
-        "a: |x\n  b\n",
-        "a: 99999999999999999999\n99999999999999999999: 1\n",
-        "a: ${x}\n",
-        "a: [${x}]\n",
-        "- a\nb: 1\n",
-        "a:\n- b\n- c\nd: 1\n",
-        "a: x#y\nb: \"x\"#y\n",
-        "a: !x!y z\n",
-        "a: -b\n-c\n",
-    ] {
-        println!("--- {t:?}\n{}", yaml(t));
-    }
-    for t in [
-        "a = 1\nb.c = 2\n[d]\ne = [1, {x = 1, y.z = 2}]\n[d.f]\n[[g]]\nh=1\n[[g]]\nh=2\n[g.i]\n",
-        "a = 1\na = 2\n",
-        "[a]\n[a]\n",
-        "a = {b=1}\n[a.c]\n",
-        "a = {b=1}\na.c = 1\n",
-        "[a.b]\nc=1\n[a]\nb.d = 1\n",
-        "a = x\nb = \nc\nd = \"x\n[e\nf = [1 2]\n",
-        "a = 1979-05-27\n",
-        "a = 99999999999999999999\n",
-        "a = 01\n",
-        "",
-        "# x\n",
-        "a = [1,\n",
-        "a = {b = 1\n",
-        "a = \"\\q\"\n",
-        "a b = 1\n",
-        "a = 'x' 'y'\n",
-        "= 1\n",
-        "a = +inf\nb=-nan\nc=1_000\nd=0xff\n",
-        "a: 1\n",
-        "a = 1 b = 2\n",
-    ] {
-        println!("--- {t:?}\n{}", toml(t));
-    }
+fn yaml_values() {
+    gallery(
+        "yaml_values",
+        "p.yaml",
+        &[
+            "plain: [1, -2, +3, 007, 0x1F, 0o17, 2.5, 1e3, .5, 3., .inf, -.INF, .nan]\n",
+            "words: [true, False, yes, off, null, ~, '', 1_000, 1.2.3, 0x, 1e, 12:30, '5', \"6\"]\n",
+            "empty:\nlist: []\nmap: {}\n",
+            "items:\n- a\n- b: 1\n  c: 2\nafter: 3\n",
+            "text: |\n  two\n  lines\nfolded: >-\n  one\n  line\n",
+            "1: a\ntrue: b\n2.50: c\n99999999999999999999: d\n",
+            "tags: [!!str 1, !!float 1, !!int 7, !!null '', ! 5, !!seq [1], !!map {a: 1}]\n",
+            "base: &b {x: 1, y: 2}\nmore: &m\n  y: 3\n  z: 4\none: {<<: *b, x: 9}\ntwo:\n  a: 0\n  <<: [*m, *b]\n  z: 5\nagain: [*b, *b]\n",
+            "key: &k name\n*k : value\n'<<': plain\n",
+            "%YAML 1.2\n---\na: 1\n...\n",
+        ],
+    );
+}
+
+#[test]
+fn yaml_mistakes() {
+    gallery(
+        "yaml_mistakes",
+        "p.yaml",
+        &[
+            "",
+            "# only a comment\n\n",
+            "---\n",
+            "a: 1\nb: 2\na: 3\n",
+            "a: {b: 1, b: 2}\na: 1\n",
+            "a: &x {}\nb:\n  <<: *x\n  <<: *x\n",
+            "~: x\n[a]: q\n{b}: r\n: s\n",
+            "a: ${x}\nb: {${x}: 1}\n",
+            "a: [${x}]\n",
+            "command: [x, -p ${y}]\n",
+            "a: !foo 1\nb: !!int x\nc: !!set {a}\nd: !x!y z\n",
+            "a: *b\nc: &d [*d]\n",
+            "a: *.csv\n",
+            "a: *\n",
+            "a: <<\n<<: 5\n",
+            "b: &b 1\na:\n  <<: [*b, {c: 1}]\n",
+            "a: 1\n---\nb: 2\n",
+            "a: 99999999999999999999\nb: 1e999\n",
+            "a:\n\tb: 1\n",
+            "a:1\nb: 2\n",
+            "a: 1\nb:2\nc: 3\n",
+            "a: b: c\n",
+            "a: 1\n  b: 2\n",
+            "a:\n  b: 1\n c: 2\n",
+            "a: 1\nb\nc: 2\n",
+            "a: [1, 2\nb: 3\n",
+            "a: [1, 2\n",
+            "a: {b: 1\n",
+            "a: [1}\n",
+            "a: ]\n",
+            "a: [1,\n  b,\nc: [2]\n",
+            "a: [1 2] 3\n",
+            "a: \"x\nb: 2\n",
+            "a: \"x\n",
+            "a: 'it's'\n",
+            "a: 'x' y\n",
+            "a: \"\\q\"\n",
+            "a: \"x\"#y\n",
+            "a: - b\n",
+            "- a\nb: 1\n",
+            "a: 1\n- b\n",
+            "a: -b\n-c\n",
+            "a: @x\n",
+            "a: %x\n",
+            "a: `x`\n",
+            "a: |x\n  b\n",
+            "a: |\nb\n",
+            "a: x\n\u{feff}b: 1\n",
+            "just text\n",
+        ],
+    );
+}
+
+#[test]
+fn toml_values() {
+    gallery(
+        "toml_values",
+        "p.toml",
+        &[
+            "a = [1, -2, +3, 0x1F, 0o17, 0b11, 1_000, 2.5, 1e3, inf, -nan]\n",
+            "a = ['x\\y', \"\\u00e9\\n\", \"\"\"\ntwo\nlines\"\"\", true]\n",
+            "z = 1\na.b = 2\na.c.d = 3\n[m]\nx = {y = 1, z.w = 2}\n[m.n]\n[[l]]\nh = 1\n[l.i]\n[[l]]\n[o.p.q]\n[o]\nr = 1\n",
+        ],
+    );
+}
+
+#[test]
+fn toml_mistakes() {
+    gallery(
+        "toml_mistakes",
+        "p.toml",
+        &[
+            "",
+            "# only a comment\n",
+            "a = 1\na = 2\n",
+            "[a]\n[b]\n[a]\n",
+            "a.b = 1\n[a]\n",
+            "a = {b = 1}\n[a.c]\n",
+            "a = {b = 1}\na.c = 1\n",
+            "[a.b]\nc = 1\n[a]\nb.d = 1\n",
+            "a = [1]\n[[a]]\n",
+            "[[a]]\n[a]\n",
+            "a = x\nb =\nc\nd = \"x\n[e\nf = [1 2]\ng = 01\n",
+            "a: 1\nb: 2\n",
+            "a = 1 b = 2\n",
+            "a b = 1\n",
+            "= 1\n",
+            "a = 'x' 'y'\n",
+            "a = [1,\n",
+            "a = {b = 1\n",
+            "a = [1,, 2]\n",
+            "[[a]\n",
+            "a = \"\\q\"\n",
+            "a = 1\rb = 2\n",
+            "a = 1979-05-27\nb = 07:32:00\n",
+            "a = 99999999999999999999\nb = 1e999\nc = 9'9\nd = 0xG\n",
+            "a = yes\n",
+            "naïve = 1\n",
+        ],
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told() {
+    let told = |bytes: &[u8]| {
+        let mut found = Diagnostics::default();
+        let source = source_from_bytes("p.yaml", bytes.to_vec(), &mut found);
+        assert_eq!(source.is_none(), found.has_errors());
+        crate::diag::render(&found.list, crate::diag::Format::Human { color: false })
+    };
+    assert_eq!(told("\u{feff}a: 1".as_bytes()), "");
+    insta::assert_snapshot!(told(b"a: 1\nb: caf\xe9 \xff\nc: 2\n"), @r#"
+error[NF0104]: the file is not UTF-8 text
+ --> p.yaml:2:7
+  |
+2 | b: caf� �
+  |       ^ byte 0xe9 at offset 11 begins no character
+  |
+  = help: save the file as UTF-8
+
+1 error in p.yaml
+"#);
+    insta::assert_snapshot!(told(b"\xff\xfea\0:\0 \0"), @r#"
+error[NF0104]: the file is not UTF-8 text
+ --> p.yaml:1:1
+  |
+1 | ��a␀:␀ ␀
+  | ^ byte 0xff at offset 0 begins no character
+  |
+  = help: it looks like UTF-16: save it as UTF-8
+
+1 error in p.yaml
+"#);
+    insta::assert_snapshot!(told(b"a: 1\nb: \0x\n"), @r#"
+error[NF0105]: the file has a NUL byte
+ --> p.yaml:2:4
+  |
+2 | b: ␀x
+  |    ^ here
+  |
+  = note: neither YAML nor TOML, nor any argument or path of a process, can hold one
+  = help: take it out; if there are many, the file is not a text file
+
+1 error in p.yaml
+"#);
+    insta::assert_snapshot!(told(&vec![b' '; MAX_BYTES + 1]), @r#"
+error[NF0103]: p.yaml is too large for a pipeline file
+--> p.yaml
+ = note: it has 16777217 bytes; the limit is 16777216 (16 MiB)
+ = help: use `replicas` for many alike stages, and `include` to join files
+
+1 error in p.yaml
+"#);
 }
 
 /// Collections without end, in every way a text can begin them, must stop at the limit.

@@ -2,6 +2,7 @@
 //! to a table from several places, so tables stay open, numbered, until the text has ended.
 
 use std::collections::HashMap;
+use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use toml_parser::decoder::ScalarKind;
@@ -168,7 +169,7 @@ impl Tables<'_, '_> {
     /// Of a text with syntax errors: what is wrong inside its keys and scalars, so that it is told as well.
     fn decode(&mut self, events: &[Event]) {
         let errors = &mut self.errors;
-        for event in events.iter().filter(|e| !e.span().is_empty()) {
+        for event in events {
             let Some(raw) = self.toml.get(event) else { continue };
             let mut text = std::borrow::Cow::Borrowed("");
             match event.kind() {
@@ -263,24 +264,17 @@ impl Tables<'_, '_> {
         self.charge(Weight::of_text(&text), &span)?;
         let value = match kind {
             ScalarKind::Boolean(b) => Value::Bool(b),
-            ScalarKind::Float => Value::Float(text.parse().unwrap_or(f64::NAN)),
+            ScalarKind::Float => match text.parse::<f64>() {
+                Ok(x) if x.is_infinite() && !text.contains("inf") => self.too_large(raw.as_str(), &span)?,
+                Ok(x) => Value::Float(x),
+                Err(_) => self.not_a_number(raw.as_str(), &span)?,
+            },
             ScalarKind::Integer(radix) => match i64::from_str_radix(&text, radix.value()) {
                 Ok(n) => Value::Int(n),
-                // The decoder has told what else may be wrong with it.
-                Err(e) => {
-                    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-                    if matches!(e.kind(), PosOverflow | NegOverflow) {
-                        let d = Diagnostic::error(
-                            codes::NUMBER_TOO_LARGE,
-                            format!("`{}` does not fit into 64 bits", raw.as_str()),
-                        );
-                        self.report.tell(
-                            d.at(&span, "too large for an integer")
-                                .help("write it in quotes if it is not meant to be counted with"),
-                        )?;
-                    }
-                    Value::Int(0)
+                Err(e) if matches!(e.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow) => {
+                    self.too_large(raw.as_str(), &span)?
                 }
+                Err(_) => self.not_a_number(raw.as_str(), &span)?,
             },
             ScalarKind::DateTime => {
                 self.report.tell(
@@ -293,6 +287,22 @@ impl Tables<'_, '_> {
             ScalarKind::String => Value::String(text.into_owned()),
         };
         Ok(Node { span, value })
+    }
+
+    fn too_large(&mut self, text: &str, span: &Span) -> Result<Value, Stop> {
+        self.report.number_too_large(text, span).map(|()| Value::Int(0))
+    }
+
+    /// Also where the decoder saw nothing wrong: it looks at some digits only.
+    fn not_a_number(&mut self, text: &str, span: &Span) -> Result<Value, Stop> {
+        if self.errors.0.is_empty() {
+            self.report.tell(
+                Diagnostic::error(codes::TOML_SYNTAX, format!("`{text}` is not a number"))
+                    .at(span, "begins like one")
+                    .help("text goes in quotes"),
+            )?;
+        }
+        Ok(Value::Int(0))
     }
 
     fn key(&mut self, event: &Event) -> Result<Key, Stop> {

@@ -7,6 +7,9 @@ use toml_parser::{Expected, ParseError};
 use super::limits::MAX_DEPTH;
 use crate::diag::{Diagnostic, Source, Span, codes};
 
+/// What the parser says of every value that it cannot read.
+const UNQUOTED: &str = "string values must be quoted";
+
 pub(super) fn explain(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
     let range = match error.unexpected().or(error.context()) {
         Some(span) => span.start()..span.end(),
@@ -18,15 +21,21 @@ pub(super) fn explain(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
             .at(&place, "one level too many")
             .help("pipeline files need fewer than ten levels: look for brackets that were never closed");
     }
-    if let Some(better) = cause(source, place.range.start, error.description()) {
+    if let Some(better) = cause(source, place.range.start, error) {
         return better;
     }
     let (message, help) = words(error.description());
-    Diagnostic::error(codes::TOML_SYNTAX, message).at(&place, label(error)).help(help)
+    let told = Diagnostic::error(codes::TOML_SYNTAX, message).at(&place, label(error)).help(help);
+    let opened = error.context().filter(|open| message.contains("never closed") && open.end() <= place.range.start);
+    match opened.map(|open| Span { source: source.clone(), range: open.start()..open.end() }) {
+        Some(open) => told.at(&open, "opened here"),
+        None => told,
+    }
 }
 
 /// The parser tells what it expected; the text around tells what was meant.
-fn cause(source: &Arc<Source>, at: usize, description: &str) -> Option<Diagnostic> {
+fn cause(source: &Arc<Source>, at: usize, error: &ParseError) -> Option<Diagnostic> {
+    let description = error.description();
     let (before, after) = source.text.split_at(at);
     let before = before.trim_end_matches([' ', '\t']);
     let after = after.lines().next().unwrap_or("").trim_start();
@@ -49,7 +58,13 @@ fn cause(source: &Arc<Source>, at: usize, description: &str) -> Option<Diagnosti
     }
     if matches!(description, "invalid basic string" | "invalid literal string") && after.is_empty() {
         let help = "put the missing quote on this line; text over several lines goes into three quotes on each side";
-        return told(before.len()..at, "a quote is never closed", "the line ends here", help);
+        let told = told(before.len()..at, "a quote is never closed", "the line ends here", help);
+        let opened =
+            error.context().map(|quote| Span { source: source.clone(), range: quote.start()..quote.start() + 1 });
+        return match opened {
+            Some(quote) => told.map(|d| d.at(&quote, "opened here")),
+            None => told,
+        };
     }
     let word = after.split(|c: char| c.is_whitespace() || ",]}#=\"'".contains(c)).next().unwrap_or("");
     if before.ends_with(['=', '[', ',']) && word.starts_with(|c: char| c.is_alphabetic() || "./~$".contains(c)) {
@@ -61,7 +76,7 @@ fn cause(source: &Arc<Source>, at: usize, description: &str) -> Option<Diagnosti
 }
 
 fn label(error: &ParseError) -> String {
-    if error.description() == "string values must be quoted" {
+    if error.description() == UNQUOTED {
         return "neither a number, a boolean nor in quotes".to_owned();
     }
     let words: Vec<String> = error.expected().unwrap_or_default().iter().filter_map(expected).collect();
@@ -75,7 +90,7 @@ fn label(error: &ParseError) -> String {
 fn expected(e: &Expected) -> Option<String> {
     match e {
         Expected::Literal("\n") => Some("the end of the line".to_owned()),
-        Expected::Literal(text) => Some(format!("`{}`", text.escape_debug())),
+        Expected::Literal(text) => Some(format!("`{text}`")),
         Expected::Description(text) => Some((*text).to_owned()),
         _ => None,
     }
@@ -84,7 +99,7 @@ fn expected(e: &Expected) -> Option<String> {
 /// Message and help.
 fn words(description: &str) -> (&str, &'static str) {
     match description {
-        "string values must be quoted" => (description, "put the value in quotes: key = \"value\""),
+        UNQUOTED => (description, "put the value in quotes: key = \"value\""),
         "key with no value" => ("a key without `=` and a value", "write `key = value`; text goes in quotes"),
         "missing value for key" | "missing value" => {
             ("a key without a value", "write `key = value`; text goes in quotes")

@@ -176,11 +176,7 @@ impl<'a> Builder<'a> {
             // As a key it is only text.
             Err(()) if self.wants_key() => Ok(Value::String(text.to_owned())),
             Err(()) => {
-                self.report.tell(
-                    Diagnostic::error(codes::NUMBER_TOO_LARGE, format!("`{text}` does not fit into 64 bits"))
-                        .at(span, "too large for an integer")
-                        .help("write it in quotes if it is not meant to be counted with"),
-                )?;
+                self.report.number_too_large(text, span)?;
                 Ok(Value::Int(0))
             }
         }

@@ -41,6 +41,25 @@ fn cause(source: &Arc<Source>, at: usize, kind: &E) -> Option<Diagnostic> {
     if text[at..].starts_with('{') && text[..at].ends_with('$') {
         return told(at - 1, "`${…}` inside brackets or braces needs quotes", "begins here", "write \"${name}\"");
     }
+    if matches!(kind, E::ExpectedBlockMappingKey | E::ExpectedBlockSequenceEntry) {
+        let before = text[line_start..at].trim();
+        if before == "-" {
+            return told(
+                line_start + indentation,
+                "a list item (`- `) among the keys of a mapping",
+                "this dash",
+                "put the list below a key of its own, indented no less than that key",
+            );
+        } else if !before.is_empty() {
+            return told(at, "something after the value", "does not belong to it", "put the whole value in quotes");
+        }
+    }
+    let line_before = text[..line_start].trim_end();
+    if matches!(kind, E::SimpleKeyExpected)
+        && [": |", ": >", ": |-", ": >-"].iter().any(|end| line_before.ends_with(end))
+    {
+        return told(at, "a text block without a line of text", "not indented", "indent the text more than its key");
+    }
     match kind {
         E::UnknownQuotedScalarEscape => {
             let escape = text[at..].match_indices('\\').map(|(n, _)| at + n).find(|&n| {
@@ -234,6 +253,9 @@ fn words(error: &ScanError) -> (String, &'static str, String) {
                 *character as u32
             ),
         ),
+        E::UnexpectedCharacter { character: '`' } => {
+            plain("no value can begin with a backtick", "here", "put the value in quotes")
+        }
         E::UnexpectedCharacter { character } => {
             (format!("no value can begin with `{character}`"), "here", "put the value in quotes".to_owned())
         }
