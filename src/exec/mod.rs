@@ -1,1 +1,57 @@
-//! Performs actions (being written).
+//! Performs the decider's actions and reports its events: processes, edges, logs, signals, time.
+//!
+//! One thread runs the loop (`executor`); a few make processes (`spawner`); one per bound stream moves
+//! bytes between a pipe and a ring (`adapter`). Whoever wants to know what happens is an [`Observer`].
+
+mod adapter;
+mod control;
+mod executor;
+mod launch;
+mod report;
+mod spawner;
+mod tree;
+mod wiring;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use nexusflow_sys::guardian::Guardian;
+
+pub use executor::{Failure, execute};
+
+use crate::diag::Diagnostic;
+use crate::pipeline::{Pipeline, Stage};
+use crate::plan::Plan;
+use crate::record::{Fact, log_name};
+
+/// Everything a run needs to know, fixed before it begins.
+#[derive(Debug)]
+pub struct Context {
+    pub pipeline: Pipeline,
+    pub plan: Plan,
+    pub run_id: String,
+    /// The pipeline file as it goes into the record.
+    pub file: String,
+    pub log_dir: PathBuf,
+    /// This program's own path: `${self}`, NEXUSFLOW_BIN.
+    pub self_path: PathBuf,
+    /// What stages inherit of our environment, after `env_inherit`.
+    pub base_env: BTreeMap<OsString, OsString>,
+}
+
+/// Is told what happens, in order. Slow ones keep their own queue.
+pub trait Observer {
+    fn fact(&mut self, fact: &Fact);
+    /// A mistake that showed only now; the fact that follows from it comes later.
+    fn trouble(&mut self, diagnostic: &Diagnostic);
+}
+
+/// What outlives the runner and watches over it; `None` in tests that need no guardian.
+pub type Lifeline = Option<Guardian>;
+
+impl Context {
+    pub(crate) fn log_path(&self, stage: &Stage, replica: u32) -> PathBuf {
+        self.log_dir.join(log_name(&stage.name, replica, stage.replicas))
+    }
+}

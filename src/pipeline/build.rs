@@ -33,7 +33,7 @@ pub fn build(spec: &Spec, dir: &Path, found: &mut Diagnostics) -> Option<Pipelin
     let (stage_names, edge_names) = (Names::of_stages(spec), Names::of_edges(spec));
     let waits = waits::resolve(spec, &stage_names, found);
     placement::check(spec, &stage_names, found);
-    tasks::check(spec, &stage_names, found);
+    tasks::check(spec, found);
 
     let edges = edges::resolve(spec, &stage_names, found);
     let ends = ends(spec, &edges);

@@ -16,14 +16,14 @@ impl Pipeline {
 }
 
 impl Stage {
-    /// What one replica is called in logs and messages: `hash.3`, or `hash` when there is only one. No two tasks of a
-    /// pipeline share a name.
+    /// What one replica is called in logs and messages: `hash@3`, or `hash` when there is only one. No name has
+    /// an `@`, so no two tasks share one.
     pub fn task_name(&self, replica: u32) -> String {
-        if self.replicas == 1 { self.name.clone() } else { format!("{}.{replica}", self.name) }
+        if self.replicas == 1 { self.name.clone() } else { format!("{}@{replica}", self.name) }
     }
 }
 
-pub(super) fn check(spec: &Spec, stages: &Names<'_>, found: &mut Diagnostics) {
+pub(super) fn check(spec: &Spec, found: &mut Diagnostics) {
     let total: u64 = spec.stages.iter().map(|s| u64::from(s.replicas.value)).sum();
     if total > MAX_TASKS
         && let Some(most) = spec.stages.iter().min_by_key(|s| std::cmp::Reverse(s.replicas.value))
@@ -34,19 +34,5 @@ pub(super) fn check(spec: &Spec, stages: &Names<'_>, found: &mut Diagnostics) {
                 .at(&most.replicas.span, format!("`{}` has the most replicas", most.name.value))
                 .help("lower `replicas`, or split the pipeline"),
         );
-    }
-    for stage in spec.stages.iter().filter(|s| s.replicas.value == 1) {
-        let Some((base, index)) = stage.name.value.rsplit_once('.') else { continue };
-        let Some(other) = stages.get(base).map(|id| &spec.stages[id as usize]) else { continue };
-        let canonical = index.parse::<u32>().ok().filter(|n| n.to_string() == index);
-        if other.replicas.value > 1 && canonical.is_some_and(|n| n < other.replicas.value) {
-            let name = &stage.name.value;
-            found.push(
-                Diagnostic::error(codes::NAMES_COLLIDE, format!("`{name}` is also the name of a replica of `{base}`"))
-                    .at(&stage.name.span, "a stage of this name")
-                    .at(&other.replicas.span, format!("replica {index} of `{base}` is called `{name}`"))
-                    .help("rename one of the two stages"),
-            );
-        }
     }
 }

@@ -2,11 +2,14 @@
 
 pub mod children;
 pub mod event;
+pub mod family;
 pub mod file;
+pub mod fsuser;
 pub mod futex;
 pub mod guardian;
 pub mod map;
 pub mod memfd;
+pub mod pipe;
 pub mod process;
 mod raw;
 pub mod sched;

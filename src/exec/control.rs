@@ -1,0 +1,141 @@
+//! The control socket of one attempt: answers its hello, lists its edges, hands its rings out once every
+//! mate of its gang runs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nexusflow_stage::protocol::{self, Answer, EdgeInfo, FromStage, Host, Identity, Malformed, RingInfo, ToStage};
+
+use super::Context;
+use super::wiring::{Gang, own_edges, wait_mode};
+use crate::pipeline::{Direction, EdgeId, StageId};
+use crate::plan::TaskId;
+use crate::spec::Delivery;
+
+/// Answers that one stage may let wait; one that asks for more without reading is cut off.
+const MAX_PENDING: usize = 8192;
+
+/// The runner's side of one attempt's socket.
+pub(super) struct Control {
+    socket: OwnedFd,
+    host: Host,
+    /// In the order of the host's edges.
+    edges: Vec<(EdgeId, Direction)>,
+    owner: (StageId, u32),
+    pending: VecDeque<Answer>,
+}
+
+/// What is to be watched for after a socket has been served.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Read,
+    /// Its buffer is full: also when it can take more.
+    ReadAndWrite,
+    /// It has hung up, or spoke nonsense.
+    Close,
+}
+
+impl Control {
+    pub fn new(socket: OwnedFd, cx: &Context, gang: &Gang, task: TaskId, attempt: u32) -> Self {
+        let planned = cx.plan.task(task);
+        let stage = cx.pipeline.stage(planned.stage);
+        let owner = (planned.stage, planned.replica);
+        let edges: Vec<_> = own_edges(cx, planned.stage).collect();
+        let identity = Identity {
+            version: 0,
+            run: cx.run_id.clone(),
+            pipeline: cx.pipeline.name.clone(),
+            stage: stage.name.clone(),
+            replica: planned.replica,
+            replicas: stage.replicas,
+            attempt,
+        };
+        let infos = edges.iter().map(|&(id, direction)| {
+            let edge = cx.pipeline.edge(id);
+            let rings = match direction {
+                Direction::Input => gang.read_by(owner, id).count(),
+                Direction::Output => gang.written_by(owner, id).count(),
+            };
+            EdgeInfo {
+                name: edge.name.clone(),
+                direction: match direction {
+                    Direction::Input => protocol::Direction::Input,
+                    Direction::Output => protocol::Direction::Output,
+                },
+                delivery: match edge.delivery {
+                    Delivery::Broadcast => protocol::Delivery::Broadcast,
+                    Delivery::Distribute => protocol::Delivery::Distribute,
+                },
+                wait: wait_mode(edge.wait),
+                max_message: edge.max_message,
+                rings: rings as u32,
+            }
+        });
+        let host = Host::new(identity, infos.collect());
+        Self { socket, host, edges, owner, pending: VecDeque::new() }
+    }
+
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Reads what has come and sends what can be sent.
+    pub fn serve(&mut self, gang: &Gang) -> Next {
+        loop {
+            let said = match protocol::receive::<FromStage>(&self.socket) {
+                Ok(Some((said, _))) => Ok(said),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Malformed("no packet of this protocol")),
+                Ok(None) | Err(_) => return Next::Close,
+            };
+            if self.pending.len() >= MAX_PENDING {
+                return Next::Close;
+            }
+            let answer = self.host.answer(said);
+            self.pending.push_back(answer);
+        }
+        self.flush(gang)
+    }
+
+    fn flush(&mut self, gang: &Gang) -> Next {
+        while let Some(answer) = self.pending.front() {
+            let sent = match answer {
+                Answer::Send(packet) | Answer::SendAndClose(packet) => protocol::send(&self.socket, packet, &[]),
+                Answer::Ring { .. } if !gang.is_open() => return Next::Read,
+                Answer::Ring { edge, ring } => self.send_ring(gang, *edge, *ring),
+            };
+            match sent {
+                Ok(()) if matches!(answer, Answer::SendAndClose(_)) => return Next::Close,
+                Ok(()) => _ = self.pending.pop_front(),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Next::ReadAndWrite,
+                Err(_) => return Next::Close,
+            }
+        }
+        Next::Read
+    }
+
+    fn send_ring(&self, gang: &Gang, edge: usize, ring: u32) -> io::Result<()> {
+        let (id, direction) = self.edges[edge];
+        let found = match direction {
+            Direction::Input => gang.read_by(self.owner, id).nth(ring as usize).map(|(r, at)| (r, Some(at))),
+            Direction::Output => gang.written_by(self.owner, id).nth(ring as usize).map(|r| (r, None)),
+        };
+        // The host has counted the rings: there is one.
+        let (found, consumer) = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let fds = match consumer {
+            Some(at) => found.segment.consumer_fds(at),
+            None => found.segment.producer_fds(),
+        }
+        .map_err(|e| io::Error::other(e.to_string()))?;
+        let packet = ToStage::Ring(RingInfo {
+            edge: self.host.edges()[edge].name.clone(),
+            ring,
+            capacity: found.segment.capacity(),
+            consumer: consumer.unwrap_or(0) as u32,
+            consumers: found.segment.consumers() as u32,
+        });
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        protocol::send(&self.socket, &packet, &fds)
+    }
+}

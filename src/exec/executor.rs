@@ -1,0 +1,528 @@
+//! The loop of a run: waits for whatever happens, hands it to the decider as an event, performs the
+//! actions that come back.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nexusflow_sys::event::{Epoll, EventFd, EventFlags, Events};
+use nexusflow_sys::signal::SignalFd;
+use nexusflow_sys::{children, guardian, process, signal};
+
+use super::adapter::{self, Adapter};
+use super::control::{Control, Next};
+use super::report::{self, Ran, task_name};
+use super::spawner::{Answer, Request, Spawner};
+use super::tree::{self, Mark};
+use super::wiring::{Gang, Half};
+use super::{Context, Lifeline, Observer};
+use crate::diag::{Diagnostic, codes};
+use crate::pipeline::{GangId, StageId};
+use crate::plan::TaskId;
+use crate::record::{Fact, RunEnded, RunStarted, StageStarted};
+use crate::run::{Action, Ending, Event, Exit, State};
+use crate::spec::Signal;
+
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+
+/// What made it impossible to run at all; stages' own troubles are facts, not failures.
+#[derive(Debug)]
+pub struct Failure {
+    pub what: &'static str,
+    pub error: io::Error,
+}
+
+/// Runs the plan to its end. Signals that ask to end must not have been seen by any thread before:
+/// they are blocked here and read as events.
+pub fn execute(
+    cx: Context,
+    lifeline: &Lifeline,
+    observers: &mut [Box<dyn Observer>],
+) -> Result<Ending, Failure> {
+    Executor::new(cx, lifeline, observers)
+        .map_err(|error| Failure { what: "set the event loop up", error })?
+        .run()
+        .map_err(|error| Failure { what: "wait for events", error })
+}
+
+/// What an epoll token stands for: the kind above, the task below.
+mod token {
+    pub const SIGNALS: u64 = 1 << 32;
+    pub const LIFELINE: u64 = 2 << 32;
+    pub const SPAWNED: u64 = 3 << 32;
+    pub const ADAPTERS: u64 = 4 << 32;
+    pub const PROCESS: u64 = 5 << 32;
+    pub const CONTROL: u64 = 6 << 32;
+
+    pub fn split(token: u64) -> (u64, crate::plan::TaskId) {
+        (token & !0xffff_ffff, crate::plan::TaskId(token as u32))
+    }
+}
+
+/// One process of a task, from the request to make it until its task settles.
+struct Attempt {
+    number: u32,
+    begun: Instant,
+    /// Zero until it runs.
+    pid: u32,
+    pidfd: Option<OwnedFd>,
+    log: Option<String>,
+    /// Ends of pipes that wait for its process; then the threads that serve them.
+    halves: Vec<Half>,
+    adapters: Vec<Adapter>,
+    control: Option<Control>,
+    exit: Option<(Exit, process::Usage)>,
+    trouble: Option<String>,
+}
+
+struct Executor<'a> {
+    cx: Arc<Context>,
+    observers: &'a mut [Box<dyn Observer>],
+    state: State,
+    clock: Instant,
+    epoll: Epoll,
+    signals: SignalFd,
+    has_lifeline: bool,
+    spawned: Arc<EventFd>,
+    spawner: Spawner,
+    adapted: Arc<EventFd>,
+    adapter_reports: Receiver<adapter::Report>,
+    adapter_sender: adapter::Reporter,
+    attempts: Vec<Option<Box<Attempt>>>,
+    gangs: HashMap<GangId, Gang>,
+    /// Why the gang's edges could not be made.
+    unprepared: HashMap<GangId, Diagnostic>,
+    pending: VecDeque<Event>,
+    ending: Option<Ending>,
+}
+
+impl<'a> Executor<'a> {
+    fn new(cx: Context, lifeline: &Lifeline, observers: &'a mut [Box<dyn Observer>]) -> io::Result<Self> {
+        let cx = Arc::new(cx);
+        // Before any thread is made, so that none of them is ever interrupted.
+        signal::block(&[SIGINT, SIGTERM, SIGHUP])?;
+        let signals = SignalFd::new(&[SIGINT, SIGTERM, SIGHUP])?;
+        process::set_child_subreaper()?;
+        let epoll = Epoll::new()?;
+        let spawned = Arc::new(EventFd::new()?);
+        let adapted = Arc::new(EventFd::new()?);
+        epoll.add(signals.as_fd(), token::SIGNALS, EventFlags::IN)?;
+        epoll.add(spawned.as_fd(), token::SPAWNED, EventFlags::IN)?;
+        epoll.add(adapted.as_fd(), token::ADAPTERS, EventFlags::IN)?;
+        if let Some(guardian) = lifeline {
+            epoll.add(guardian.lifeline.as_fd(), token::LIFELINE, EventFlags::IN)?;
+        }
+        let (adapter_sender, adapter_reports) = adapter::reports(&adapted);
+        Ok(Self {
+            state: State::new(&cx.pipeline, &cx.plan),
+            spawner: Spawner::new(&cx, &spawned)?,
+            attempts: (0..cx.plan.tasks.len()).map(|_| None).collect(),
+            observers,
+            clock: Instant::now(),
+            epoll,
+            signals,
+            has_lifeline: lifeline.is_some(),
+            spawned,
+            adapted,
+            adapter_reports,
+            adapter_sender,
+            gangs: HashMap::new(),
+            unprepared: HashMap::new(),
+            pending: VecDeque::from([Event::Begin]),
+            ending: None,
+            cx,
+        })
+    }
+
+    fn run(mut self) -> io::Result<Ending> {
+        self.tell(Fact::RunStarted(RunStarted {
+            run: self.cx.run_id.clone(),
+            pipeline: self.cx.pipeline.name.clone(),
+            file: self.cx.file.clone(),
+            logs: self.cx.log_dir.display().to_string(),
+            pid: std::process::id(),
+            at: Timestamp::now(),
+            stages: self.cx.pipeline.stages.len() as u32,
+            tasks: self.cx.plan.tasks.len() as u32,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }));
+        let mut ready = Events::default();
+        let mut actions = Vec::new();
+        let ending = loop {
+            while let Some(event) = self.pending.pop_front() {
+                self.state.step(event, self.clock.elapsed(), &mut actions);
+                for action in actions.drain(..) {
+                    self.perform(action);
+                }
+            }
+            if let Some(ending) = self.ending {
+                break ending;
+            }
+            let timeout = self.state.next_deadline().map(|at| at.saturating_sub(self.clock.elapsed()));
+            self.epoll.wait(&mut ready, timeout)?;
+            for event in ready.iter() {
+                self.happened(event.token)?;
+            }
+            if self.state.next_deadline().is_some_and(|at| at <= self.clock.elapsed()) {
+                self.pending.push_back(Event::Tick);
+            }
+        };
+        // What hid from its stage (no group, no environment of ours) ends with the run.
+        drop(self.spawner);
+        children::kill_all_descendants(guardian::KILL_LIMIT);
+        let ended = Fact::RunEnded(RunEnded {
+            outcome: report::run_outcome(ending),
+            exit_code: ending.exit_code().into(),
+            at: Timestamp::now(),
+            duration_s: self.clock.elapsed().as_secs_f64(),
+        });
+        self.observers.iter_mut().for_each(|o| o.fact(&ended));
+        Ok(ending)
+    }
+
+    fn happened(&mut self, token: u64) -> io::Result<()> {
+        let (kind, task) = token::split(token);
+        match kind {
+            token::SIGNALS => {
+                while let Some(signal) = self.signals.read()? {
+                    self.pending.push_back(Event::Interrupted(Signal(signal.signal)));
+                }
+            }
+            token::LIFELINE if self.has_lifeline => {
+                // The guardian is dead: nobody would clear up after us, so nothing may be left to clear up.
+                self.has_lifeline = false;
+                self.pending.extend([Event::Interrupted(Signal(SIGTERM)), Event::Interrupted(Signal(SIGTERM))]);
+            }
+            token::LIFELINE => {}
+            token::SPAWNED => {
+                self.spawned.drain()?;
+                while let Ok(answer) = self.spawner.answers.try_recv() {
+                    self.spawn_answered(answer);
+                }
+            }
+            token::ADAPTERS => {
+                self.adapted.drain()?;
+                while let Ok(report) = self.adapter_reports.try_recv() {
+                    self.adapter_ended(report);
+                }
+            }
+            token::PROCESS => self.process_ended(task),
+            token::CONTROL => self.control_spoke(task),
+            _ => unreachable!("no token of ours: {token:#x}"),
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Prepare(gang) => self.prepare(gang),
+            Action::Spawn(task) => self.spawn(task),
+            Action::OpenEdges(gang) => self.open_edges(gang),
+            Action::Release(task) => self.release(task),
+            Action::Signal(task, signal) => self.signal(task, signal.0),
+            Action::Kill(task) => self.signal(task, SIGKILL),
+            Action::Settled(task, outcome) => {
+                let attempt = self.attempts[task.0 as usize].take();
+                let ran = attempt.map_or_else(Ran::default, |a| Ran {
+                    attempt: if a.pid == 0 { 0 } else { a.number },
+                    duration: if a.pid == 0 { Duration::ZERO } else { a.begun.elapsed() },
+                    exit: a.exit.map(|(exit, _)| exit),
+                    usage: a.exit.map(|(_, usage)| usage),
+                    log: a.log,
+                    trouble: a.trouble,
+                });
+                let fact = Fact::StageEnded(report::stage_ended(&self.cx, task, outcome, ran));
+                self.tell(fact);
+            }
+            Action::Dissolve(gang) => {
+                self.unprepared.remove(&gang);
+                if let Some(gang) = self.gangs.remove(&gang) {
+                    for edge in gang.edges_ended(&self.cx) {
+                        self.tell(Fact::EdgeEnded(edge));
+                    }
+                }
+            }
+            Action::Finish(ending) => self.ending = Some(ending),
+        }
+    }
+
+    fn release(&mut self, task: TaskId) {
+        let planned = self.cx.plan.task(task);
+        let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(planned.stage).gang) else { return };
+        if let Err(what) = gang.release((planned.stage, planned.replica)) {
+            let stage = self.cx.pipeline.stage(planned.stage);
+            let message = format!("the edges of stage `{}` could not be ended: {what}", task_name(&self.cx, task));
+            let diagnostic = Diagnostic::error(codes::ADAPTER, message)
+                .at(&stage.span, "this stage")
+                .help("a stage on these edges wrote where it must not: look for the one that misuses its shared memory");
+            self.trouble(&diagnostic);
+        }
+    }
+
+    fn prepare(&mut self, id: GangId) {
+        match Gang::prepare(&self.cx, id) {
+            Ok(gang) => _ = self.gangs.insert(id, gang),
+            Err(diagnostic) => {
+                self.trouble(&diagnostic);
+                self.unprepared.insert(id, *diagnostic);
+            }
+        }
+    }
+
+    fn spawn(&mut self, task: TaskId) {
+        let gang_id = self.gang_of(task);
+        let mut attempt = Box::new(Attempt {
+            number: 1,
+            begun: Instant::now(),
+            pid: 0,
+            pidfd: None,
+            log: None,
+            halves: Vec::new(),
+            adapters: Vec::new(),
+            control: None,
+            exit: None,
+            trouble: None,
+        });
+        let number = attempt.number;
+        let ends = match (self.gangs.get_mut(&gang_id), self.unprepared.get(&gang_id)) {
+            (Some(gang), None) => gang.ends(&self.cx, task).map_err(|e| {
+                let stage = self.cx.pipeline.stage(self.cx.plan.task(task).stage);
+                let what = format!("stage `{}` cannot start: no pipes for its edges: {}", stage.name, super::launch::reason(&e));
+                Diagnostic::error(codes::LIMIT, what)
+                    .at(&stage.span, "this stage")
+                    .help("raise the limit on open files (`ulimit -n`)")
+            }),
+            (_, Some(diagnostic)) => Err(diagnostic.clone()),
+            (None, None) => unreachable!("a gang is prepared before its tasks are spawned"),
+        };
+        match ends {
+            Ok(wired) => {
+                attempt.halves = wired.halves;
+                let gang = &self.gangs[&gang_id];
+                attempt.control = wired.control.map(|socket| Control::new(socket, &self.cx, gang, task, number));
+                self.attempts[task.0 as usize] = Some(attempt);
+                self.spawner.request(Request { task, attempt: number, ends: wired.ends });
+            }
+            Err(diagnostic) => {
+                if !self.unprepared.contains_key(&gang_id) {
+                    self.trouble(&diagnostic);
+                }
+                attempt.trouble = Some(diagnostic.message);
+                self.attempts[task.0 as usize] = Some(attempt);
+                self.pending.push_back(Event::NotStarted(task));
+            }
+        }
+    }
+
+    fn spawn_answered(&mut self, answer: Answer) {
+        let Answer { task, result } = answer;
+        match result.and_then(|launched| self.welcome(task, launched)) {
+            Ok(()) => {
+                let fact = self.stage_started(task);
+                self.tell(fact);
+                self.pending.push_back(Event::Started(task));
+            }
+            Err(diagnostic) => {
+                self.trouble(&diagnostic);
+                self.attempt(task).trouble = Some(diagnostic.message);
+                self.pending.push_back(Event::NotStarted(task));
+            }
+        }
+    }
+
+    /// The process runs: watch it, serve its streams.
+    fn welcome(&mut self, task: TaskId, launched: super::launch::Launched) -> Result<(), Box<Diagnostic>> {
+        let (sender, cx) = (self.adapter_sender.clone(), self.cx.clone());
+        let attempt = self.attempts[task.0 as usize].as_mut().expect("an attempt was requested");
+        attempt.log = Some(launched.log.display().to_string());
+        attempt.pid = launched.child.pid;
+        let mut watch = || -> io::Result<()> {
+            self.epoll.add(launched.child.pidfd.as_fd(), token::PROCESS | u64::from(task.0), EventFlags::IN)?;
+            if let Some(control) = &attempt.control {
+                self.epoll.add(control.socket(), token::CONTROL | u64::from(task.0), EventFlags::IN)?;
+            }
+            let cpus = &cx.plan.task(task).cpus;
+            for (index, half) in attempt.halves.drain(..).enumerate() {
+                attempt.adapters.push(Adapter::start(half, task, index, cpus, sender.clone())?);
+            }
+            Ok(())
+        };
+        match watch() {
+            Ok(()) => {
+                attempt.pidfd = Some(launched.child.pidfd);
+                Ok(())
+            }
+            Err(e) => {
+                attempt.adapters.iter().for_each(Adapter::stop);
+                tree::kill_leftovers(attempt.pid, mark(&cx, task));
+                let _ = process::wait(launched.child.pidfd.as_fd());
+                attempt.pid = 0;
+                let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+                let what = format!("stage `{}` cannot start: could not watch it: {}", stage.name, super::launch::reason(&e));
+                Err(Box::new(
+                    Diagnostic::error(codes::LIMIT, what)
+                        .at(&stage.span, "this stage")
+                        .help("raise the limits on open files (`ulimit -n`) and processes (`ulimit -u`)"),
+                ))
+            }
+        }
+    }
+
+    fn stage_started(&mut self, task: TaskId) -> Fact {
+        let planned = self.cx.plan.task(task);
+        let queue_wait_s = self.state.queue_wait(task).as_secs_f64();
+        let attempt = self.attempts[task.0 as usize].as_ref().expect("it has just been welcomed");
+        Fact::StageStarted(StageStarted {
+            stage: self.cx.pipeline.stage(planned.stage).name.clone(),
+            replica: planned.replica,
+            attempt: attempt.number,
+            pid: attempt.pid,
+            cpus: planned.cpus.to_string(),
+            at: Timestamp::now(),
+            queue_wait_s,
+        })
+    }
+
+    fn process_ended(&mut self, task: TaskId) {
+        let mark = mark(&self.cx, task);
+        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        let Some(pidfd) = attempt.pidfd.take() else { return };
+        // Still a zombie: its pid and group are nobody else's.
+        tree::kill_leftovers(attempt.pid, mark);
+        let waited = process::wait(pidfd.as_fd());
+        let _ = self.epoll.delete(pidfd.as_fd());
+        let (exit, usage) = match waited {
+            Ok(exit) => (
+                match exit.status {
+                    process::Status::Exited(code) => Exit::Code(code),
+                    process::Status::Signaled { signal, .. } => Exit::Signal(Signal(signal)),
+                },
+                exit.usage,
+            ),
+            // Only if someone else reaped it, which nobody does: count it as a failure rather than hide it.
+            Err(_) => (Exit::Code(-1), process::Usage::default()),
+        };
+        attempt.exit = Some((exit, usage));
+        if let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(self.cx.plan.task(task).stage).gang) {
+            let _ = gang.wake_all(); // what cannot be woken looks again by itself, within a second
+        }
+        if let Some(control) = attempt.control.take() {
+            let _ = self.epoll.delete(control.socket());
+        }
+        for adapter in &attempt.adapters {
+            adapter.process_ended(matches!(exit, Exit::Code(0)));
+        }
+        self.attempt_over_if_drained(task);
+    }
+
+    /// An attempt is over when its process is, and everything it wrote has been passed on.
+    fn attempt_over_if_drained(&mut self, task: TaskId) {
+        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        if let Some((exit, _)) = attempt.exit
+            && attempt.adapters.iter().all(Adapter::is_done)
+        {
+            let exit = if attempt.trouble.is_some() { Exit::Edge } else { exit };
+            self.pending.push_back(Event::Ended(task, exit));
+        }
+    }
+
+    fn adapter_ended(&mut self, report: adapter::Report) {
+        let task = report.task;
+        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        attempt.adapters[report.index].done();
+        if let Err(problem) = report.result {
+            let (cx, pid) = (self.cx.clone(), attempt.pid);
+            let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+            let edge = cx.pipeline.edge(report.edge);
+            let diagnostic = Diagnostic::error(problem.code(), format!("stage `{}`, edge `{}`: {problem}", task_name(&cx, task), edge.name))
+                .at(&edge.span, "this edge")
+                .at(&stage.span, "this stage")
+                .help(problem.help());
+            attempt.trouble.get_or_insert(diagnostic.message.clone());
+            let running = attempt.exit.is_none();
+            self.trouble(&diagnostic);
+            if running {
+                tree::signal_tree(pid, mark(&cx, task), SIGKILL);
+            }
+        }
+        self.attempt_over_if_drained(task);
+    }
+
+    fn control_spoke(&mut self, task: TaskId) {
+        let gang = self.gangs.get(&self.gang_of(task));
+        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        let (Some(control), Some(gang)) = (attempt.control.as_mut(), gang) else { return };
+        let token = token::CONTROL | u64::from(task.0);
+        let watched = match control.serve(gang) {
+            Next::Read => self.epoll.modify(control.socket(), token, EventFlags::IN),
+            Next::ReadAndWrite => self.epoll.modify(control.socket(), token, EventFlags::IN | EventFlags::OUT),
+            Next::Close => Err(io::ErrorKind::ConnectionReset.into()),
+        };
+        if watched.is_err() {
+            let _ = self.epoll.delete(control.socket());
+            attempt.control = None;
+        }
+    }
+
+    fn open_edges(&mut self, id: GangId) {
+        let Some(gang) = self.gangs.get_mut(&id) else { return };
+        gang.open();
+        let cx = self.cx.clone();
+        for task in stages_of(&cx, id).flat_map(|s| tasks_of(&cx, s)) {
+            self.control_spoke(task); // what it has asked for meanwhile
+        }
+    }
+
+    fn signal(&mut self, task: TaskId, signal: i32) {
+        let mark = mark(&self.cx, task);
+        let Some(attempt) = self.attempts[task.0 as usize].as_ref() else { return };
+        if attempt.exit.is_some() {
+            // Only what it wrote is still on its way, to someone who does not take it.
+            attempt.adapters.iter().for_each(Adapter::stop);
+            return;
+        }
+        tree::signal_tree(attempt.pid, mark, signal);
+        if signal != SIGKILL {
+            tree::signal_tree(attempt.pid, mark, SIGCONT); // a stopped process could not obey
+        }
+    }
+
+    fn attempt(&mut self, task: TaskId) -> &mut Attempt {
+        self.attempts[task.0 as usize].as_mut().expect("an attempt lives until its task settles")
+    }
+
+    fn gang_of(&self, task: TaskId) -> GangId {
+        self.cx.pipeline.stage(self.cx.plan.task(task).stage).gang
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        self.observers.iter_mut().for_each(|o| o.fact(&fact));
+    }
+
+    fn trouble(&mut self, diagnostic: &Diagnostic) {
+        self.observers.iter_mut().for_each(|o| o.trouble(diagnostic));
+    }
+}
+
+fn mark(cx: &Context, task: TaskId) -> Mark<'_> {
+    let planned = cx.plan.task(task);
+    Mark { run: &cx.run_id, stage: &cx.pipeline.stage(planned.stage).name, replica: planned.replica }
+}
+
+fn stages_of(cx: &Context, gang: GangId) -> impl Iterator<Item = StageId> + '_ {
+    cx.pipeline.gangs[gang.0 as usize].iter().copied()
+}
+
+/// Tasks are planned stage by stage, so a stage's tasks stand in a row.
+fn tasks_of(cx: &Context, stage: StageId) -> impl Iterator<Item = TaskId> + '_ {
+    let first = cx.plan.tasks.partition_point(|t| t.stage < stage) as u32;
+    (first..).map(TaskId).take(cx.pipeline.stage(stage).replicas as usize)
+}

@@ -1,0 +1,256 @@
+//! The edges of one gang: their shared memory, their pipes, and which end belongs to whom.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use jiff::Timestamp;
+use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, WaitMode};
+use nexusflow_sys::{pipe, socket};
+
+use super::Context;
+use super::launch::Ends;
+use crate::diag::{Diagnostic, codes};
+use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
+use crate::plan::TaskId;
+use crate::record::EdgeEnded;
+use crate::spec::{Framing, Kind, Wait};
+
+/// One gang's edges while it runs.
+#[derive(Debug)]
+pub(super) struct Gang {
+    rings: Vec<Ring>,
+    /// Kernel pipes whose ends have not been taken yet.
+    pipes: HashMap<EdgeId, (Option<OwnedFd>, Option<OwnedFd>)>,
+    open: bool,
+}
+
+/// A ring and whose it is.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub plan: RingPlan,
+    pub segment: Segment,
+}
+
+/// An end of a bound edge that a thread of the runner serves.
+pub(super) struct Half {
+    pub edge: EdgeId,
+    pub framing: Framing,
+    pub max_message: usize,
+    pub side: Side,
+    /// The runner's end of the stage's pipe.
+    pub pipe: OwnedFd,
+}
+
+pub(super) enum Side {
+    /// The stage reads.
+    Input(Vec<Consumer>),
+    /// The stage writes.
+    Output(Vec<Producer>),
+}
+
+/// What one attempt of a task is given.
+pub(super) struct Wired {
+    pub ends: Ends,
+    pub halves: Vec<Half>,
+    /// The runner's end of its control socket.
+    pub control: Option<OwnedFd>,
+}
+
+/// One replica of a stage, as rings name their owners.
+type Owner = (StageId, u32);
+
+impl Gang {
+    /// Makes all memory and pipes of the gang's edges.
+    pub fn prepare(cx: &Context, id: GangId) -> Result<Self, Box<Diagnostic>> {
+        let mut gang = Self { rings: Vec::new(), pipes: HashMap::new(), open: false };
+        for &stage in &cx.pipeline.gangs[id.0 as usize] {
+            // Each edge once: with the first stage that writes it.
+            let outputs = &cx.pipeline.stage(stage).outputs;
+            for &edge_id in outputs.iter().filter(|&&e| cx.pipeline.edge(e).from.first() == Some(&stage)) {
+                let edge = cx.pipeline.edge(edge_id);
+                gang.prepare_edge(cx, edge_id, edge).map_err(|e| {
+                    Box::new(
+                        Diagnostic::error(codes::EDGE_MEMORY, format!("edge `{}` could not be made: {e}", edge.name))
+                            .at(&edge.span, "this edge")
+                            .help("lower its `capacity`, or raise the limits on memory and open files (`ulimit -n`)"),
+                    )
+                })?;
+            }
+        }
+        Ok(gang)
+    }
+
+    fn prepare_edge(&mut self, cx: &Context, id: EdgeId, edge: &Edge) -> Result<(), String> {
+        if edge.kind == Kind::Pipe {
+            let (read, write) = pipe::pipe().map_err(|e| super::launch::reason(&e))?;
+            let _ = pipe::set_size(&write, edge.capacity); // a wish: what the system grants is what there is
+            self.pipes.insert(id, (Some(read), Some(write)));
+            return Ok(());
+        }
+        for plan in cx.pipeline.rings(id) {
+            let segment = Segment::create(&SegmentOptions {
+                name: &edge.name,
+                capacity: edge.capacity,
+                consumers: plan.consumers.len(),
+                wait: wait_mode(edge.wait),
+            })
+            .map_err(|e| e.to_string())?;
+            self.rings.push(Ring { plan, segment });
+        }
+        Ok(())
+    }
+
+    /// The descriptors and threads that one attempt of a task needs.
+    pub fn ends(&mut self, cx: &Context, task: TaskId) -> io::Result<Wired> {
+        let planned = cx.plan.task(task);
+        let owner = (planned.stage, planned.replica);
+        let stage = cx.pipeline.stage(planned.stage);
+        let mut wired = Wired { ends: Ends::default(), halves: Vec::new(), control: None };
+        if let Stdin::Edge { edge, framing } = stage.stdin {
+            wired.ends.stdin = Some(self.bound(cx, owner, edge, framing, Direction::Input, &mut wired.halves)?);
+        }
+        if let Stdout::Edge { edge, framing } = stage.stdout {
+            wired.ends.stdout = Some(self.bound(cx, owner, edge, framing, Direction::Output, &mut wired.halves)?);
+        }
+        for b in &stage.bind {
+            let fd = self.bound(cx, owner, b.edge, b.framing, b.direction, &mut wired.halves)?;
+            wired.ends.binds.push(fd);
+        }
+        if own_edges(cx, planned.stage).next().is_some() {
+            let (ours, theirs) = socket::pair()?;
+            socket::set_nonblocking(&ours)?;
+            wired.control = Some(ours);
+            wired.ends.control = Some(theirs);
+        }
+        Ok(wired)
+    }
+
+    /// The stage's end of an edge that is bound to a stream or a path.
+    fn bound(
+        &mut self,
+        cx: &Context,
+        owner: Owner,
+        edge_id: EdgeId,
+        framing: Framing,
+        direction: Direction,
+        halves: &mut Vec<Half>,
+    ) -> io::Result<OwnedFd> {
+        if let Some((read, write)) = self.pipes.get_mut(&edge_id) {
+            let end = if direction == Direction::Input { read.take() } else { write.take() };
+            return end.ok_or_else(|| io::Error::other("this end of the pipe is taken"));
+        }
+        let (read, write) = pipe::pipe()?;
+        let failed = |e: nexusflow_stage::Error| io::Error::other(e.to_string());
+        let (theirs, ours, side) = match direction {
+            Direction::Input => {
+                let rings = self.read_by(owner, edge_id).map(|(ring, at)| ring.segment.consumer(at));
+                (read, write, Side::Input(rings.collect::<Result<_, _>>().map_err(failed)?))
+            }
+            Direction::Output => {
+                let rings = self.written_by(owner, edge_id).map(|ring| ring.segment.producer());
+                (write, read, Side::Output(rings.collect::<Result<_, _>>().map_err(failed)?))
+            }
+        };
+        let max_message = cx.pipeline.edge(edge_id).max_message as usize;
+        halves.push(Half { edge: edge_id, framing, max_message, side, pipe: ours });
+        Ok(theirs)
+    }
+
+    /// The rings of an edge that this replica writes, in the order of its consumers.
+    pub fn written_by(&self, owner: Owner, edge: EdgeId) -> impl Iterator<Item = &Ring> {
+        self.rings.iter().filter(move |r| r.plan.edge == edge && r.plan.producer == owner)
+    }
+
+    /// The rings of an edge that this replica reads, with its place among their consumers.
+    pub fn read_by(&self, owner: Owner, edge: EdgeId) -> impl Iterator<Item = (&Ring, usize)> {
+        self.rings.iter().filter(move |r| r.plan.edge == edge).filter_map(move |r| {
+            let at = r.plan.consumers.iter().position(|c| *c == owner)?;
+            Some((r, at))
+        })
+    }
+
+    /// Every mate runs: edges may be handed out.
+    pub fn open(&mut self) {
+        self.open = true;
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The replica ended well: what it wrote ends, what it read goes on without it.
+    pub fn release(&self, owner: Owner) -> Result<(), String> {
+        let mut result = Ok(());
+        for ring in &self.rings {
+            if ring.plan.producer == owner
+                && let Err(e) = ring.segment.close()
+            {
+                // Its readers find the same when they are woken.
+                result = Err(e.to_string());
+            }
+            if let Some(at) = ring.plan.consumers.iter().position(|c| *c == owner) {
+                ring.segment.detach(at);
+            }
+        }
+        result.and(self.wake_all())
+    }
+
+    /// A process has died, perhaps between its last word and waking whom it should have.
+    pub fn wake_all(&self) -> Result<(), String> {
+        self.rings.iter().try_for_each(|r| r.segment.wake_all()).map_err(|e| e.to_string())
+    }
+
+    /// What has gone through each ring edge, summed over its rings.
+    pub fn edges_ended(&self, cx: &Context) -> Vec<EdgeEnded> {
+        let at = Timestamp::now();
+        let mut ended: Vec<EdgeEnded> = Vec::new();
+        for ring in &self.rings {
+            let stats = ring.segment.stats();
+            let edge = &cx.pipeline.edge(ring.plan.edge).name;
+            let slot = match ended.iter().position(|e| e.edge == *edge) {
+                Some(slot) => slot,
+                None => {
+                    ended.push(EdgeEnded {
+                        edge: edge.clone(),
+                        messages: 0,
+                        bytes: 0,
+                        backlog_bytes: 0,
+                        blocked_s: 0.0,
+                        waited_s: 0.0,
+                        at,
+                    });
+                    ended.len() - 1
+                }
+            };
+            let sum = &mut ended[slot];
+            sum.messages += stats.messages;
+            sum.bytes += stats.bytes;
+            sum.backlog_bytes += stats.consumers.iter().map(|c| c.backlog_bytes).max().unwrap_or(0);
+            sum.blocked_s += stats.blocked.as_secs_f64();
+            sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
+        }
+        ended
+    }
+}
+
+/// Edges that the stage uses itself, through its control socket: all that are not bound.
+pub(super) fn own_edges(cx: &Context, id: StageId) -> impl Iterator<Item = (EdgeId, Direction)> + '_ {
+    let stage = cx.pipeline.stage(id);
+    let bound = move |e: EdgeId| {
+        matches!(stage.stdin, Stdin::Edge { edge, .. } if edge == e)
+            || matches!(stage.stdout, Stdout::Edge { edge, .. } if edge == e)
+            || stage.bind.iter().any(|b| b.edge == e)
+    };
+    let inputs = stage.inputs.iter().map(|&e| (e, Direction::Input));
+    let outputs = stage.outputs.iter().map(|&e| (e, Direction::Output));
+    inputs.chain(outputs).filter(move |&(e, _)| !bound(e))
+}
+
+pub(super) fn wait_mode(wait: Wait) -> WaitMode {
+    match wait {
+        Wait::Adaptive => WaitMode::Adaptive,
+        Wait::Spin => WaitMode::Spin,
+        Wait::Block => WaitMode::Block,
+    }
+}
