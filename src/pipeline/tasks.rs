@@ -1,6 +1,5 @@
 //! Tasks: each replica of each stage is one process with a name of its own.
 
-use super::names::Names;
 use super::{Pipeline, Stage};
 use crate::diag::{Diagnostic, Diagnostics, codes};
 use crate::spec::Spec;
