@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
         Verb::Topology(args) => topology::run(args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Explain(args) => explain::run(&args),
-        Verb::Demo(args) => demo::run(args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "nexusflow", &mut io::stdout());
             ExitCode::SUCCESS

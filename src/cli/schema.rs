@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{complain, exit, print};
-use crate::spec::format;
+use crate::spec;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -14,7 +14,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> ExitCode {
-    let text = format!("{:#}\n", format::schema());
+    let text = format!("{:#}\n", spec::schema());
     let Some(dir) = &args.out else { return print(&text) };
     let path = dir.join("pipeline.v1.schema.json");
     match std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, text)) {
