@@ -2,8 +2,6 @@
 
 mod apply;
 mod console;
-mod convert;
-mod demo;
 mod dirs;
 mod explain;
 mod graph;
@@ -66,8 +64,6 @@ enum Verb {
     Schema(schema::Args),
     /// Tell what a diagnostic's code means and how to mend it
     Explain(explain::Args),
-    /// Built-in stages of the example pipelines; they run inside a pipeline
-    Demo(demo::Args),
     /// Print shell completions
     Completions {
         /// For this shell
@@ -87,8 +83,6 @@ enum Dag {
     Plan(plan::Args),
     /// Draw the graph of a pipeline
     Graph(graph::Args),
-    /// Turn a pipeline file into YAML or TOML
-    Convert(convert::Args),
     History(history::HistoryArgs),
     Show(history::ShowArgs),
     Logs(history::LogsArgs),
@@ -110,14 +104,12 @@ pub fn main() -> ExitCode {
         Verb::Dag(Dag::Validate(args)) => validate::run(&args),
         Verb::Dag(Dag::Plan(args)) => plan::run(&args),
         Verb::Dag(Dag::Graph(args)) => graph::run(&args),
-        Verb::Dag(Dag::Convert(args)) => convert::run(&args),
         Verb::Dag(Dag::History(args)) => history::history(&args),
         Verb::Dag(Dag::Show(args)) => history::show(&args),
         Verb::Dag(Dag::Logs(args)) => history::logs(&args),
         Verb::Topology(args) => topology::run(args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Explain(args) => explain::run(&args),
-        Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "nexusflow", &mut io::stdout());
             ExitCode::SUCCESS
