@@ -4,7 +4,15 @@
 compile_error!("nexusflow runs on 64-bit little-endian Linux");
 
 mod error;
+mod input;
+mod names;
+mod output;
 pub mod protocol;
 pub mod ring;
+mod stage;
 
 pub use error::{Error, Result};
+pub use input::{Input, Messages};
+pub use output::{Output, Reservation};
+pub use ring::Bytes as Message;
+pub use stage::{MAX_RINGS, Stage};

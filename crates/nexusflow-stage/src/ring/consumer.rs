@@ -139,6 +139,14 @@ impl Consumer {
         self.bytes += len as u64;
     }
 
+    /// The message that was seen last, advanced over.
+    pub fn take(&mut self) -> Option<Bytes<'_>> {
+        let len = self.current?;
+        let at = self.geometry.head + self.offset + WORD;
+        self.advance();
+        Some(Bytes { map: &self.map, at, len })
+    }
+
     /// Where it reads: what [`release_to`](Self::release_to) takes, later.
     pub fn position(&self) -> u64 {
         self.position

@@ -141,10 +141,21 @@ impl Producer {
         result
     }
 
+    /// Waits until a message of `len` bytes fits.
+    pub fn wait_room(&mut self, len: usize, until: Until<'_>) -> Result<()> {
+        self.make_room(len, until)
+    }
+
     /// Room for a message of at most `len` bytes, when there is.
     pub fn reserve(&mut self, len: usize, until: Until<'_>) -> Result<Reservation<'_>> {
         self.make_room(len, until)?;
-        Ok(Reservation { producer: self, len })
+        Ok(self.reserved(len))
+    }
+
+    /// Room that [`Self::wait_room`] has found.
+    pub(crate) fn reserved(&mut self, len: usize) -> Reservation<'_> {
+        debug_assert!(self.position + (layout::record_len(len) + WORD) as u64 <= self.limit);
+        Reservation { producer: self, len }
     }
 
     /// Room for a message of at most `len` bytes, if there is now.

@@ -1,0 +1,198 @@
+//! A process as a stage of a pipeline: the handshake, who it is, and its edges.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nexusflow_sys::socket;
+
+use crate::error::{Error, Result};
+use crate::input::Input;
+use crate::names;
+use crate::output::Output;
+use crate::protocol::{
+    self, CONTROL_FD_VARIABLE, Direction, EdgeInfo, EdgePage, FromStage, HANDSHAKE_TIMEOUT, Hello, Identity, MAX_EDGES,
+    Refusal, RingInfo, ToStage, VERSIONS,
+};
+use crate::ring::{Consumer, Producer};
+
+/// The most rings of one edge that one stage has.
+pub const MAX_RINGS: u32 = 4096;
+
+/// This process as a stage.
+#[derive(Debug)]
+pub struct Stage {
+    identity: Identity,
+    edges: Vec<EdgeInfo>,
+    session: Mutex<Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    control: OwnedFd,
+    /// By number of edge.
+    opened: Vec<bool>,
+}
+
+impl Stage {
+    /// Takes up the socket that nexusflow started this process with. Once per process.
+    pub fn from_env() -> Result<Self> {
+        let not_a_stage = |why: String| Error::NotAStage(why);
+        let value =
+            std::env::var(CONTROL_FD_VARIABLE).map_err(|_| not_a_stage(format!("{CONTROL_FD_VARIABLE} is not set")))?;
+        let number = value
+            .parse()
+            .map_err(|_| not_a_stage(format!("{CONTROL_FD_VARIABLE} is `{value}`, which is no descriptor")))?;
+        let control = socket::take_inherited(number).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => not_a_stage("Stage::from_env was called before".to_owned()),
+            _ => not_a_stage(format!("descriptor {number} of {CONTROL_FD_VARIABLE} is not the runner's socket")),
+        })?;
+        Self::from_socket(control)
+    }
+
+    /// Does the handshake on a control socket that came another way than through the environment.
+    pub fn from_socket(control: OwnedFd) -> Result<Self> {
+        let hello = FromStage::Hello(Hello::ours());
+        let (answer, _) = request(&control, &hello, Some(HANDSHAKE_TIMEOUT))?;
+        let ToStage::Welcome { identity, edges } = answer else { return Err(unexpected()) };
+        let mut all = Vec::new();
+        let mut page = edges;
+        loop {
+            let EdgePage { total, from, edges } = page;
+            if from as usize != all.len() || total as usize > MAX_EDGES {
+                return Err(unexpected());
+            }
+            let grown = !edges.is_empty();
+            all.extend(edges);
+            if all.len() >= total as usize {
+                break;
+            }
+            let more = FromStage::ListEdges { from: all.len() as u32 };
+            match request(&control, &more, Some(HANDSHAKE_TIMEOUT))?.0 {
+                ToStage::Edges(next) if grown => page = next,
+                _ => return Err(unexpected()),
+            }
+        }
+        let opened = vec![false; all.len()];
+        Ok(Self { identity, edges: all, session: Mutex::new(Session { control, opened }) })
+    }
+
+    /// The stage's name in the pipeline file.
+    pub fn name(&self) -> &str {
+        &self.identity.stage
+    }
+
+    /// Which replica this is: from 0.
+    pub fn replica(&self) -> u32 {
+        self.identity.replica
+    }
+
+    /// How many replicas the stage has.
+    pub fn replicas(&self) -> u32 {
+        self.identity.replicas
+    }
+
+    /// Which process of this replica this is: 1, and one more after each restart.
+    pub fn attempt(&self) -> u32 {
+        self.identity.attempt
+    }
+
+    /// The run's name.
+    pub fn run(&self) -> &str {
+        &self.identity.run
+    }
+
+    /// The pipeline's name.
+    pub fn pipeline(&self) -> &str {
+        &self.identity.pipeline
+    }
+
+    /// The names of the edges that this stage reads, in the order of the pipeline file.
+    pub fn inputs(&self) -> Vec<&str> {
+        self.names(Direction::Input)
+    }
+
+    /// The names of the edges that this stage writes, in the order of the pipeline file.
+    pub fn outputs(&self) -> Vec<&str> {
+        self.names(Direction::Output)
+    }
+
+    /// Opens an edge to read. It waits until everyone on the edge runs.
+    pub fn input(&self, name: &str) -> Result<Input> {
+        let edge = self.find(name, Direction::Input)?;
+        let rings = self.attach(edge, |ring, fds| Consumer::from_fds(name, ring.capacity, fds))?;
+        Ok(Input::new(name, rings))
+    }
+
+    /// Opens an edge to write. It waits until everyone on the edge runs.
+    pub fn output(&self, name: &str) -> Result<Output> {
+        let edge = self.find(name, Direction::Output)?;
+        let rings = self.attach(edge, |ring, fds| Producer::from_fds(name, ring.capacity, fds))?;
+        let max_message = usize::try_from(self.edges[edge].max_message).unwrap_or(usize::MAX);
+        Ok(Output::new(name, max_message, rings))
+    }
+
+    fn names(&self, direction: Direction) -> Vec<&str> {
+        self.edges.iter().filter(|e| e.direction == direction).map(|e| e.name.as_str()).collect()
+    }
+
+    /// The number of an edge.
+    fn find(&self, name: &str, direction: Direction) -> Result<usize> {
+        let (what, other) = match direction {
+            Direction::Input => ("input", "output"),
+            Direction::Output => ("output", "input"),
+        };
+        let help = match self.edges.iter().position(|e| e.name == name) {
+            Some(number) if self.edges[number].direction == direction => return Ok(number),
+            Some(_) => format!("it is an {other} of this stage: open it with `{other}`"),
+            None => names::help(name, &self.names(direction), what),
+        };
+        Err(Error::UnknownEdge { name: name.to_owned(), help })
+    }
+
+    /// Asks for every ring of an edge.
+    fn attach<T>(&self, edge: usize, open: impl Fn(RingInfo, Vec<OwnedFd>) -> Result<T>) -> Result<Vec<T>> {
+        let info = &self.edges[edge];
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut session.opened[edge], true) {
+            return Err(Error::AlreadyOpen { edge: info.name.clone() });
+        }
+        if info.rings == 0 || info.rings > MAX_RINGS {
+            return Err(Error::Protocol(format!("announced {} rings for edge `{}`", info.rings, info.name)));
+        }
+        (0..info.rings)
+            .map(|ring| {
+                let wanted = FromStage::Attach { edge: info.name.clone(), ring };
+                match request(&session.control, &wanted, None)? {
+                    (ToStage::Ring(got), fds) if got.edge == info.name && got.ring == ring => open(got, fds),
+                    _ => Err(unexpected()),
+                }
+            })
+            .collect()
+    }
+}
+
+fn unexpected() -> Error {
+    Error::Protocol("sent an answer to another question".to_owned())
+}
+
+/// Asks, and waits for the answer.
+fn request(control: impl AsFd, what: &FromStage, timeout: Option<Duration>) -> Result<(ToStage, Vec<OwnedFd>)> {
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => Error::RunnerGone,
+        std::io::ErrorKind::InvalidData => Error::Protocol(e.to_string()),
+        _ => Error::Io { doing: "talk to the nexusflow runner", source: e },
+    };
+    protocol::send(&control, what, &[]).map_err(failed)?;
+    if !socket::wait_readable(&control, timeout).map_err(failed)? {
+        return Err(Error::Protocol("did not answer in time".to_owned()));
+    }
+    match protocol::receive(&control).map_err(failed)? {
+        None => Err(Error::RunnerGone),
+        Some((ToStage::Refuse { code: Refusal::Version, text }, _)) => {
+            Err(Error::Version { offered: VERSIONS, reason: text })
+        }
+        Some((ToStage::Refuse { text, .. }, _)) => Err(Error::Protocol(text)),
+        Some(answer) => Ok(answer),
+    }
+}
