@@ -34,6 +34,9 @@ pub struct Guardian {
 pub fn under_guardian() -> io::Result<Guardian> {
     let (lifeline, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let guardian = process::getpid();
+    // Before there is a runner, or what it leaves would be init's if it died before we are scheduled again. The runner does
+    // not inherit it.
+    process::set_child_subreaper()?;
     // An inherited SIG_IGN would have the kernel reap the runner, and its exit code with it.
     signal::default(libc::SIGCHLD)?;
     // Nothing may kill the guardian before it listens.
@@ -74,10 +77,10 @@ fn guard(runner: &spawn::Child) -> ! {
     // On both sides, so that it holds whoever runs first; fails once the runner has set it or ended, which is as well.
     let _ = own_group(runner.pid as i32);
     let _ = rustix::thread::set_name(c"nexusflow-guard");
-    let code = match process::set_child_subreaper().and_then(|()| wait_for(runner)) {
+    let code = match wait_for(runner) {
         Ok(status) => status.code(),
         Err(_) => {
-            // Cannot happen on a kernel that has pidfds; a runner without a guardian must not go on.
+            // Cannot happen, since we have a child and blocked what we wait for; a runner without a guardian must not go on.
             let _ = process::signal(runner.pidfd.as_fd(), libc::SIGKILL);
             128 + libc::SIGKILL
         }

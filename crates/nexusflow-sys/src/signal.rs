@@ -5,6 +5,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The highest signal number; 32 and up are real-time signals without names of their own.
 const MAX: i32 = 64;
@@ -115,7 +117,8 @@ pub(crate) fn set<'a>(signals: impl IntoIterator<Item = &'a i32>) -> io::Result<
     Ok(set)
 }
 
-/// Has the process ignore a signal. Processes that it starts do not: a spawn resets every disposition.
+/// Has the process ignore a signal. Processes that it starts do not: a spawn resets dispositions, provided that they were
+/// changed here or before the first spawn.
 pub fn ignore(signal: i32) -> io::Result<()> {
     dispose(signal, libc::SIG_IGN)
 }
@@ -125,18 +128,43 @@ pub fn default(signal: i32) -> io::Result<()> {
     dispose(signal, libc::SIG_DFL)
 }
 
+/// Signals whose disposition has been changed through this file: bit n - 1 for signal n. Bits are only ever set.
+static CHANGED: AtomicU64 = AtomicU64::new(0);
+
 fn dispose(signal: i32, disposition: libc::sighandler_t) -> io::Result<()> {
+    // Before the change, so that no spawn meanwhile misses it.
+    CHANGED.fetch_or(bit(signal), Ordering::SeqCst);
     // SAFETY: installs no handler of ours: one of the two standard dispositions.
     if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Whether the process ignores a signal, perhaps because it was started so.
 pub fn is_ignored(signal: i32) -> io::Result<bool> {
+    Ok(disposition(signal)? == libc::SIG_IGN)
+}
+
+fn disposition(signal: i32) -> io::Result<libc::sighandler_t> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: only reads the disposition into our struct.
     check(unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) })?;
     // SAFETY: zeroed, then written by the call.
-    Ok(unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN)
+    Ok(unsafe { action.assume_init() }.sa_sigaction)
+}
+
+/// The signals that may not be at their default, so that a spawn need not reset all 64, which costs more than everything
+/// else that it does: those that were not at the first call, and those changed through this file.
+pub(crate) fn not_default() -> u64 {
+    static FOUND: OnceLock<u64> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        // libc hides its own two; taking them for changed is harmless.
+        let changed = |signal: &i32| disposition(*signal).map_or(true, |d| d != libc::SIG_DFL);
+        (1..=MAX).filter(changed).fold(0, |set, signal| set | bit(signal))
+    });
+    (found | CHANGED.load(Ordering::SeqCst)) & !(bit(libc::SIGKILL) | bit(libc::SIGSTOP))
+}
+
+fn bit(signal: i32) -> u64 {
+    if (1..=MAX).contains(&signal) { 1 << (signal - 1) } else { 0 }
 }
 
 /// A signal that has arrived.

@@ -19,7 +19,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 fn main() {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["runner", how] => runner(how),
+        ["runner"] => runner(),
         ["daemon"] => daemon(),
         // What test runners ask before they run.
         _ if arguments.iter().any(|a| a == "--list") => {}
@@ -31,6 +31,9 @@ fn main() {
         }
     }
 }
+
+/// What a runner here listens to: end with 3, say so, end with 5.
+const ORDERS: [i32; 3] = [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
 
 const TESTS: [(&str, fn()); 6] = [
     ("a_killed_runner_takes_all_with_it", a_killed_runner_takes_all_with_it),
@@ -54,19 +57,14 @@ fn myself(arguments: &[&str]) -> Command {
     command
 }
 
-fn runner(how: &str) -> ! {
+fn runner() -> ! {
     signal::default(libc::SIGCHLD).unwrap();
     let guardian = under_guardian().unwrap();
     assert_eq!(guardian.pid, process::getppid());
-    let (term, daemon) =
-        (signal::block(&[libc::SIGTERM, libc::SIGUSR1]).unwrap(), myself(&["daemon"]).status().unwrap());
-    drop(term);
-    assert!(daemon.success());
-    let signals = SignalFd::new(&[libc::SIGTERM, libc::SIGUSR1]).unwrap();
+    signal::block(&ORDERS).unwrap();
+    assert!(myself(&["daemon"]).status().unwrap().success());
+    let signals = SignalFd::new(&ORDERS).unwrap();
     say(&format!("runner {}", process::getpid()));
-    if how == "ends" {
-        exit(5);
-    }
     loop {
         let mut fds = [PollFd::new(&guardian.lifeline, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
         poll(&mut fds, Some(&PATIENCE)).unwrap();
@@ -76,6 +74,7 @@ fn runner(how: &str) -> ! {
         }
         match signals.read().unwrap() {
             Some(arrived) if arrived.signal == libc::SIGTERM => exit(3),
+            Some(arrived) if arrived.signal == libc::SIGUSR2 => exit(5),
             Some(arrived) => say(&format!("signal {}", arrived.signal)),
             None => exit(9),
         }
@@ -108,8 +107,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(how: &str) -> Scene {
-        let mut guardian = myself(&["runner", how]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+    fn start() -> Scene {
+        let mut guardian = myself(&["runner"]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(guardian.stdout.take().unwrap()).lines();
         let mut pids = [0, 0];
         for _ in 0..2 {
@@ -118,8 +117,7 @@ impl Scene {
             pids[usize::from(who == "daemon")] = pid.parse().unwrap();
         }
         let [runner, daemon] = pids;
-        // They may be gone already; then a pidfd of ourselves would be wrong and none is right.
-        let open = |pid| (pid, process::open(pid).unwrap_or_else(|_| ended()));
+        let open = |pid| (pid, process::open(pid).unwrap());
         Scene { guardian, lines, runner: open(runner), daemon: open(daemon) }
     }
 
@@ -128,14 +126,6 @@ impl Scene {
         assert!(self.lines.next().is_none());
         assert!(has_ended(&self.runner.1) && has_ended(&self.daemon.1));
     }
-}
-
-/// A pidfd of a process that has ended.
-fn ended() -> OwnedFd {
-    let mut child = Command::new("/bin/true").spawn().unwrap();
-    let pidfd = process::open(child.id()).unwrap();
-    child.wait().unwrap();
-    pidfd
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {
@@ -147,7 +137,7 @@ fn send(pid: u32, signal: i32) {
 }
 
 fn a_killed_runner_takes_all_with_it() {
-    let mut scene = Scene::start("waits");
+    let mut scene = Scene::start();
     send(scene.runner.0, libc::SIGKILL);
     assert_eq!(scene.guardian.wait().unwrap().code(), Some(137));
     // Not merely soon: when the guardian has ended, all are gone.
@@ -156,7 +146,7 @@ fn a_killed_runner_takes_all_with_it() {
 }
 
 fn a_killed_guardian_is_noticed() {
-    let mut scene = Scene::start("waits");
+    let mut scene = Scene::start();
     send(scene.guardian.id(), libc::SIGKILL);
     scene.guardian.wait().unwrap();
     assert_eq!(scene.lines.next().unwrap().unwrap(), "alone true");
@@ -164,13 +154,14 @@ fn a_killed_guardian_is_noticed() {
 }
 
 fn an_ended_runner_leaves_nothing() {
-    let mut scene = Scene::start("ends");
+    let mut scene = Scene::start();
+    send(scene.runner.0, libc::SIGUSR2);
     assert_eq!(scene.guardian.wait().unwrap().code(), Some(5));
     scene.is_over();
 }
 
 fn signals_are_passed_on() {
-    let mut scene = Scene::start("waits");
+    let mut scene = Scene::start();
     send(scene.guardian.id(), libc::SIGUSR1);
     assert_eq!(scene.lines.next().unwrap().unwrap(), format!("signal {}", libc::SIGUSR1));
     send(scene.guardian.id(), libc::SIGTERM);
@@ -179,7 +170,7 @@ fn signals_are_passed_on() {
 }
 
 fn a_stopped_guardian_does_not_stop_the_runner() {
-    let mut scene = Scene::start("waits");
+    let mut scene = Scene::start();
     // As a terminal does it: to the whole foreground group.
     process::signal_group(scene.guardian.id(), libc::SIGSTOP).unwrap();
     send(scene.runner.0, libc::SIGUSR1);

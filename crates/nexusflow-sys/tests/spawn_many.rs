@@ -2,7 +2,7 @@
 
 use nexusflow_sys::children::children;
 use nexusflow_sys::process::{self, Status};
-use nexusflow_sys::spawn::{Spawn, Step};
+use nexusflow_sys::spawn::{Identity, Spawn, Step};
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
@@ -12,13 +12,16 @@ const SPAWNS: usize = 1000;
 #[test]
 fn a_thousand_spawns_leave_nothing_behind() {
     let (fds, maps) = (count("/proc/self/fd"), lines("/proc/self/maps"));
+    let is_root = rustix::process::geteuid().is_root();
+    let identity = is_root.then_some(Identity { uid: 65534, gid: 65534, groups: &[] });
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let argv = [CString::from(c"true")];
                 for i in 0..SPAWNS / THREADS {
                     let program = if i % 5 == 0 { c"/no/such/program" } else { c"/bin/true" };
-                    match Spawn::new(program, &argv, &[]).run() {
+                    let identity = identity.filter(|_| i % 3 == 0);
+                    match (Spawn { identity, ..Spawn::new(program, &argv, &[]) }).run() {
                         Ok(child) => {
                             assert_ne!(i % 5, 0);
                             assert_eq!(process::wait(child.pidfd.as_fd()).unwrap().status, Status::Exited(0));
@@ -30,6 +33,9 @@ fn a_thousand_spawns_leave_nothing_behind() {
         }
     });
     assert_eq!(children().unwrap(), []);
+    // A uid change in memory shared with us makes it undumpable; that has been put right.
+    let dumpable = rustix::process::dumpable_behavior().unwrap();
+    assert_eq!(dumpable, rustix::process::DumpableBehavior::Dumpable);
     assert_eq!(count("/proc/self/fd"), fds);
     // Four threads' own stacks and arenas may stay cached; a stack leaked by each spawn would show.
     assert!(lines("/proc/self/maps") < maps + SPAWNS / 4);

@@ -9,8 +9,6 @@ use std::convert::Infallible;
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::RawFd;
 
-/// The highest signal number.
-const SIGNALS: i32 = 64;
 /// A kernel `struct sigaction` of zeroes (the default disposition, no flags, no mask) is at most this many words.
 const SIGACTION_WORDS: usize = 8;
 const PRIO_PROCESS: usize = 0;
@@ -33,6 +31,8 @@ pub(super) struct Order<'a> {
     pub identity: Option<Identity<'a>>,
     pub death_signal: Option<i32>,
     pub parent: u32,
+    /// Those to reset, bit n - 1 for signal n.
+    pub signals: u64,
     /// The child's answer.
     pub failure: Option<SpawnError>,
 }
@@ -71,7 +71,7 @@ impl Order<'_> {
         }
         self.become_user()?;
         self.follow_parent()?;
-        reset_signals()?;
+        self.reset_signals()?;
         let args = [self.program as usize, self.argv as usize, self.envp as usize, 0, 0];
         // SAFETY: C strings and null-terminated arrays that the suspended parent keeps.
         unsafe { call(Step::Execute, libc::SYS_execve, args) }?;
@@ -152,19 +152,18 @@ impl Order<'_> {
             Err(SpawnError { step: Step::DeathSignal, errno: libc::ESRCH })
         }
     }
-}
 
-/// Every signal to its default and none blocked. Before the mask opens, so that no handler of the parent runs here. The
-/// child has a table of dispositions of its own, since CLONE_SIGHAND is not among the flags.
-fn reset_signals() -> Result<(), SpawnError> {
-    let (default, mask) = ([0_usize; SIGACTION_WORDS], 0_u64);
-    for signal in (1..=SIGNALS).filter(|s| *s != libc::SIGKILL && *s != libc::SIGSTOP) {
-        // SAFETY: the action is larger than the kernel's and all zeroes; the old one is not asked for.
-        unsafe { call(Step::Signals, libc::SYS_rt_sigaction, [signal as usize, default.as_ptr() as usize, 0, 8, 0]) }?;
+    /// Every signal to its default and none blocked. Before the mask opens, so that no handler of the parent runs here. The
+    /// child has a table of dispositions of its own, since CLONE_SIGHAND is not among the flags.
+    fn reset_signals(&self) -> Result<(), SpawnError> {
+        let (default, mask) = ([0_usize; SIGACTION_WORDS], 0_u64);
+        for signal in (1..=64).filter(|signal| self.signals >> (signal - 1) & 1 == 1) {
+            // SAFETY: the action is larger than the kernel's and all zeroes; the old one is not asked for.
+            unsafe { call(Step::Signals, libc::SYS_rt_sigaction, [signal, default.as_ptr() as usize, 0, 8, 0]) }?;
+        }
+        let args = [libc::SIG_SETMASK as usize, &raw const mask as usize, 0, size_of_val(&mask), 0];
+        // SAFETY: reads eight bytes.
+        unsafe { call(Step::Signals, libc::SYS_rt_sigprocmask, args) }?;
+        Ok(())
     }
-    // SAFETY: reads eight bytes.
-    unsafe {
-        call(Step::Signals, libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, &raw const mask as usize, 0, 8, 0])
-    }?;
-    Ok(())
 }

@@ -51,23 +51,22 @@ impl Moves {
             // SAFETY: dup3 of descriptors in this process's own table; clears close-on-exec, and from differs from to.
             unsafe { raw::call(libc::SYS_dup3, [m.from as usize, m.to as usize, 0, 0, 0]) }?;
         }
-        self.gaps.iter().try_for_each(|(first, last)| seal(*first, *last))
+        self.gaps.iter().try_for_each(|(first, last)| close(*first, *last))
     }
 }
 
-/// Sees to it that no descriptor from first to last survives execve, however it was opened.
-fn seal(first: u32, last: u32) -> Result<(), i32> {
-    // Kernels before 5.11 do not know the flag, before 5.9 not the call, and some sandboxes refuse it.
-    for flags in [libc::CLOSE_RANGE_CLOEXEC, 0] {
-        // SAFETY: changes only this process's own table, which is no longer its parent's.
-        if unsafe { raw::call(libc::SYS_close_range, [first as usize, last as usize, flags as usize, 0, 0]) }.is_ok() {
-            return Ok(());
-        }
+/// Closes every descriptor from first to last, however it was opened. Now rather than by execve, which releases the parent
+/// before it closes what is marked: when a spawn returns, the child holds what was listed and nothing else.
+fn close(first: u32, last: u32) -> Result<(), i32> {
+    // SAFETY: changes only this process's own table, which is no longer its parent's.
+    match unsafe { raw::call(libc::SYS_close_range, [first as usize, last as usize, 0, 0, 0]) } {
+        Ok(_) => Ok(()),
+        // Kernels before 5.9 do not know the call, and some sandboxes refuse it.
+        Err(_) => seal_by_listing(first, last),
     }
-    seal_by_listing(first, last)
 }
 
-/// The same without close_range: goes through /proc/self/fd.
+/// Without close_range: goes through /proc/self/fd and has execve close them.
 fn seal_by_listing(first: u32, last: u32) -> Result<(), i32> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::openat(CWD, c"/proc/self/fd", flags, Mode::empty()).map_err(|e| e.raw_os_error())?;

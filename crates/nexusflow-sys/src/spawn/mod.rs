@@ -26,7 +26,9 @@ pub use rustix::process::Resource;
 /// The nice values that Linux knows. The kernel would silently clamp others.
 const NICE: std::ops::RangeInclusive<i32> = -20..=19;
 
-/// What to start and how. What is `None` or empty is inherited, except descriptors: the child has the listed ones only.
+/// What to start and how. What is `None` or empty is inherited, except descriptors: the child has the listed ones only. Its
+/// signals are all at their default and open. (Handlers that other code than `crate::signal` installs must be there before
+/// the first spawn.)
 #[derive(Debug)]
 pub struct Spawn<'a> {
     /// The file to execute; no search in PATH.
@@ -203,6 +205,7 @@ impl<'a> Spawn<'a> {
             identity: self.identity,
             death_signal: self.death_signal,
             parent: std::process::id(),
+            signals: crate::signal::not_default(),
             failure: None,
         })
     }
