@@ -108,7 +108,10 @@ pub fn run(args: Args) -> ExitCode {
     if let Some(writer) = record.borrow_mut().take()
         && let Err(loss) = writer.close()
     {
-        late.push(Diagnostic::warning(codes::RECORD, loss.to_string()).help("free space in the state folder, or correct its permissions"));
+        late.push(
+            Diagnostic::warning(codes::RECORD, loss.to_string())
+                .help("free space in the state folder, or correct its permissions"),
+        );
     }
     if let Some(path) = prom_file
         && let Err(e) = metrics::write(path, &summary.borrow())
@@ -135,7 +138,8 @@ impl Home {
         let state = dirs::state().map_err(|e| {
             Diagnostic::error(codes::STATE_FOLDER, e).help("name another folder in NEXUSFLOW_STATE_DIR")
         })?;
-        let run = run_id(Timestamp::now(), &pipeline.name, file::random().unwrap_or(u64::from(std::process::id())) as u32);
+        let run =
+            run_id(Timestamp::now(), &pipeline.name, file::random().unwrap_or(u64::from(std::process::id())) as u32);
         let claim = claim(&state, &pipeline.name, &run)?;
         let failed = |what: &Path, e: io::Error| {
             Diagnostic::error(codes::STATE_FOLDER, format!("{} cannot be used: {e}", what.display()))

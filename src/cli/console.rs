@@ -85,7 +85,9 @@ impl Console {
         let reason = ended.reason.as_deref().unwrap_or_default();
         match ended.outcome {
             Outcome::Succeeded if self.tasks > MANY => self.milestone(),
-            Outcome::Succeeded => self.chat(&format!("{} {name} in {}", self.paint("32", "done   "), duration(ended.duration_s))),
+            Outcome::Succeeded => {
+                self.chat(&format!("{} {name} in {}", self.paint("32", "done   "), duration(ended.duration_s)))
+            }
             Outcome::Stopped => self.chat(&format!("{} {name}: {reason}", self.paint("33", "stopped"))),
             Outcome::Skipped if self.tasks > MANY => {}
             Outcome::Skipped => self.chat(&format!("{} {name}: {reason}", self.paint("33", "skipped"))),
@@ -150,7 +152,10 @@ impl Observer for Console {
         match fact {
             Fact::RunStarted(run) => {
                 self.tasks = run.tasks;
-                self.chat(&format!("run {}: {} stages, {} processes, logs in {}", run.run, run.stages, run.tasks, run.logs));
+                self.chat(&format!(
+                    "run {}: {} stages, {} processes, logs in {}",
+                    run.run, run.stages, run.tasks, run.logs
+                ));
                 if let Some(bar) = &self.bar {
                     bar.set_length(run.tasks.into());
                     bar.enable_steady_tick(TICK);
@@ -164,7 +169,9 @@ impl Observer for Console {
                 self.running.insert(name);
             }
             Fact::StageEnded(ended) => self.stage_ended(ended),
-            Fact::EdgeEnded(e) => self.edges.push(format!("edge    {}: {} messages, {}", e.edge, e.messages, bytes(e.bytes))),
+            Fact::EdgeEnded(e) => {
+                self.edges.push(format!("edge    {}: {} messages, {}", e.edge, e.messages, bytes(e.bytes)))
+            }
             Fact::RunEnded(ended) => self.run_ended(ended),
         }
         self.draw();

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{complain, exit};
-use crate::diag::{Format, render};
 use crate::diag::{Diagnostic, Diagnostics, Source, Span, codes};
+use crate::diag::{Format, render};
 use crate::document::{self, MAX_BYTES, Node};
 use crate::pipeline::{self, Pipeline};
 use crate::spec;
@@ -83,9 +83,11 @@ pub fn pipeline(
 ) -> Result<Option<Pipeline>, Refused> {
     let node = tree(path, found).ok_or(Refused::File)?;
     if let Some(name) = spec::undeclared_sets(&node, set).first() {
-        let declared: Vec<&str> = node.as_map().and_then(|m| m.get("vars")).and_then(Node::as_map).map_or(vec![], |m| {
-            m.entries.iter().map(|e| e.key.as_str()).collect()
-        });
+        let declared: Vec<&str> = node
+            .as_map()
+            .and_then(|m| m.get("vars"))
+            .and_then(Node::as_map)
+            .map_or(vec![], |m| m.entries.iter().map(|e| e.key.as_str()).collect());
         let known = match declared.as_slice() {
             [] => "it declares none".to_owned(),
             names => format!("it declares {}", names.join(", ")),

@@ -6,9 +6,9 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -70,9 +70,13 @@ impl Problem {
 
     pub fn help(&self) -> &'static str {
         match self {
-            Self::TooLong { .. } => "raise the edge's `max_message` (and `capacity`), or choose the framing that the program really writes",
+            Self::TooLong { .. } => {
+                "raise the edge's `max_message` (and `capacity`), or choose the framing that the program really writes"
+            }
             Self::Truncated { .. } => "let the program write whole records, or choose another framing",
-            Self::Ring(_) => "a stage on this edge wrote where it must not: look for the one that misuses its shared memory",
+            Self::Ring(_) => {
+                "a stage on this edge wrote where it must not: look for the one that misuses its shared memory"
+            }
             Self::Pipe(_) => "this is the system's own error; its reason stands in the message",
         }
     }
@@ -117,8 +121,7 @@ pub(super) struct Adapter {
 impl Adapter {
     /// `index` in reports is the number of adapters the task had before.
     pub fn start(half: Half, task: TaskId, index: usize, cpus: &CpuSet, reporter: Reporter) -> io::Result<Self> {
-        let orders =
-            Arc::new(Orders { process: AtomicU8::new(LIVES), stop: Bell::new(), wake: EventFd::new()? });
+        let orders = Arc::new(Orders { process: AtomicU8::new(LIVES), stop: Bell::new(), wake: EventFd::new()? });
         let is_input = matches!(half.side, Side::Input(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
         let work = move || {

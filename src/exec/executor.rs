@@ -42,11 +42,7 @@ pub struct Failure {
 
 /// Runs the plan to its end. Signals that ask to end must not have been seen by any thread before:
 /// they are blocked here and read as events.
-pub fn execute(
-    cx: Context,
-    lifeline: &Lifeline,
-    observers: &mut [Box<dyn Observer>],
-) -> Result<Ending, Failure> {
+pub fn execute(cx: Context, lifeline: &Lifeline, observers: &mut [Box<dyn Observer>]) -> Result<Ending, Failure> {
     Executor::new(cx, lifeline, observers)
         .map_err(|error| Failure { what: "set the event loop up", error })?
         .run()
@@ -260,9 +256,9 @@ impl<'a> Executor<'a> {
         if let Err(what) = gang.release((planned.stage, planned.replica)) {
             let stage = self.cx.pipeline.stage(planned.stage);
             let message = format!("the edges of stage `{}` could not be ended: {what}", task_name(&self.cx, task));
-            let diagnostic = Diagnostic::error(codes::ADAPTER, message)
-                .at(&stage.span, "this stage")
-                .help("a stage on these edges wrote where it must not: look for the one that misuses its shared memory");
+            let diagnostic = Diagnostic::error(codes::ADAPTER, message).at(&stage.span, "this stage").help(
+                "a stage on these edges wrote where it must not: look for the one that misuses its shared memory",
+            );
             self.trouble(&diagnostic);
         }
     }
@@ -295,7 +291,11 @@ impl<'a> Executor<'a> {
         let ends = match (self.gangs.get_mut(&gang_id), self.unprepared.get(&gang_id)) {
             (Some(gang), None) => gang.ends(&self.cx, task).map_err(|e| {
                 let stage = self.cx.pipeline.stage(self.cx.plan.task(task).stage);
-                let what = format!("stage `{}` cannot start: no pipes for its edges: {}", stage.name, super::launch::reason(&e));
+                let what = format!(
+                    "stage `{}` cannot start: no pipes for its edges: {}",
+                    stage.name,
+                    super::launch::reason(&e)
+                );
                 Diagnostic::error(codes::LIMIT, what)
                     .at(&stage.span, "this stage")
                     .help("raise the limit on open files (`ulimit -n`)")
@@ -366,7 +366,8 @@ impl<'a> Executor<'a> {
                 let _ = process::wait(launched.child.pidfd.as_fd());
                 attempt.pid = 0;
                 let stage = cx.pipeline.stage(cx.plan.task(task).stage);
-                let what = format!("stage `{}` cannot start: could not watch it: {}", stage.name, super::launch::reason(&e));
+                let what =
+                    format!("stage `{}` cannot start: could not watch it: {}", stage.name, super::launch::reason(&e));
                 Err(Box::new(
                     Diagnostic::error(codes::LIMIT, what)
                         .at(&stage.span, "this stage")
@@ -442,10 +443,13 @@ impl<'a> Executor<'a> {
             let (cx, pid) = (self.cx.clone(), attempt.pid);
             let stage = cx.pipeline.stage(cx.plan.task(task).stage);
             let edge = cx.pipeline.edge(report.edge);
-            let diagnostic = Diagnostic::error(problem.code(), format!("stage `{}`, edge `{}`: {problem}", task_name(&cx, task), edge.name))
-                .at(&edge.span, "this edge")
-                .at(&stage.span, "this stage")
-                .help(problem.help());
+            let diagnostic = Diagnostic::error(
+                problem.code(),
+                format!("stage `{}`, edge `{}`: {problem}", task_name(&cx, task), edge.name),
+            )
+            .at(&edge.span, "this edge")
+            .at(&stage.span, "this stage")
+            .help(problem.help());
             attempt.trouble.get_or_insert(diagnostic.message.clone());
             let running = attempt.exit.is_none();
             self.trouble(&diagnostic);

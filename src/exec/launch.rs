@@ -60,8 +60,9 @@ pub(super) fn launch(cx: &Context, task: TaskId, attempt: u32, ends: Ends) -> Re
         None => cx.pipeline.dir.clone(),
     };
     let log_path = cx.log_path(stage, planned.replica);
-    let log = open_log(&log_path)
-        .map_err(|e| scene.failed(codes::STATE_FOLDER, &stage.span, format!("create the log {}", log_path.display()), e))?;
+    let log = open_log(&log_path).map_err(|e| {
+        scene.failed(codes::STATE_FOLDER, &stage.span, format!("create the log {}", log_path.display()), e)
+    })?;
     let stdin = scene.stdin(ends.stdin)?;
     let stdout = scene.stdout(ends.stdout, user.as_ref())?;
     if let Some(user) = &user {
@@ -73,8 +74,7 @@ pub(super) fn launch(cx: &Context, task: TaskId, attempt: u32, ends: Ends) -> Re
         }
     }
 
-    let mut fds: Vec<(BorrowedFd, RawFd)> =
-        vec![(stdin.fd(), 0), (stdout.fd_or(&log), 1), (log.as_fd(), 2)];
+    let mut fds: Vec<(BorrowedFd, RawFd)> = vec![(stdin.fd(), 0), (stdout.fd_or(&log), 1), (log.as_fd(), 2)];
     fds.extend(ends.control.as_ref().map(|c| (c.as_fd(), CONTROL_FD)));
     fds.extend(ends.binds.iter().zip(scene.first_bind..).map(|(fd, at)| (fd.as_fd(), at)));
 
@@ -205,7 +205,12 @@ impl Scene<'_> {
         };
         match File::open(&path) {
             Ok(file) => Ok(Input(file.into(), false)),
-            Err(e) => Err(self.failed(codes::STREAM_FILE, &self.stage.span, format!("open {} as its stdin", path.display()), e)),
+            Err(e) => Err(self.failed(
+                codes::STREAM_FILE,
+                &self.stage.span,
+                format!("open {} as its stdin", path.display()),
+                e,
+            )),
         }
     }
 
@@ -215,8 +220,9 @@ impl Scene<'_> {
         }
         let Stdout::File(text) = &self.stage.stdout else { return Ok(Output(None)) };
         let written = self.render_path(text);
-        let failed =
-            |e| self.failed(codes::STREAM_FILE, &self.stage.span, format!("open {} as its stdout", written.display()), e);
+        let failed = |e| {
+            self.failed(codes::STREAM_FILE, &self.stage.span, format!("open {} as its stdout", written.display()), e)
+        };
         // The runner's own streams: shared, never emptied.
         let own = match written.to_str() {
             Some("/dev/stdout") => Some(io::stdout().as_fd().try_clone_to_owned()),
@@ -249,9 +255,12 @@ impl Scene<'_> {
 
     fn failed(&self, code: crate::diag::Code, span: &Span, what: impl AsRef<str>, e: io::Error) -> Box<Diagnostic> {
         Box::new(
-            Diagnostic::error(code, format!("stage `{}` cannot start: could not {}: {}", self.stage.name, what.as_ref(), reason(&e)))
-                .at(span, "asked for here")
-                .help("mend this and run the pipeline again"),
+            Diagnostic::error(
+                code,
+                format!("stage `{}` cannot start: could not {}: {}", self.stage.name, what.as_ref(), reason(&e)),
+            )
+            .at(span, "asked for here")
+            .help("mend this and run the pipeline again"),
         )
     }
 
@@ -260,12 +269,13 @@ impl Scene<'_> {
         let stage = &self.stage.name;
         let span = &self.stage.command_span;
         Box::new(match e {
-            NoProgram::Missing { looked_in } => {
-                Diagnostic::error(codes::PROGRAM_NOT_FOUND, format!("stage `{stage}` cannot start: there is no program `{name}`"))
-                    .at(span, "not found")
-                    .note(format!("looked in {looked_in}"))
-                    .help("check the spelling, install the program, or give its path with a slash")
-            }
+            NoProgram::Missing { looked_in } => Diagnostic::error(
+                codes::PROGRAM_NOT_FOUND,
+                format!("stage `{stage}` cannot start: there is no program `{name}`"),
+            )
+            .at(span, "not found")
+            .note(format!("looked in {looked_in}"))
+            .help("check the spelling, install the program, or give its path with a slash"),
             NoProgram::Directory(path) => Diagnostic::error(
                 codes::PROGRAM_NOT_EXECUTABLE,
                 format!("stage `{stage}` cannot start: {} is a directory, not a program", path.display()),
@@ -296,9 +306,11 @@ impl Scene<'_> {
                 stage.user_span.as_ref().unwrap_or(&stage.span),
                 "start nexusflow as root (or with CAP_SETUID and CAP_SETGID), or leave `user` out",
             ),
-            Step::Affinity => {
-                (codes::START_FAILED, placement, "the CPUs this process may use have changed since the plan was made: run it again")
-            }
+            Step::Affinity => (
+                codes::START_FAILED,
+                placement,
+                "the CPUs this process may use have changed since the plan was made: run it again",
+            ),
             Step::Memory => (
                 codes::START_FAILED,
                 placement,
@@ -309,7 +321,9 @@ impl Scene<'_> {
                 &stage.span,
                 "real-time classes and negative nice values need CAP_SYS_NICE (or RLIMIT_RTPRIO, RLIMIT_NICE)",
             ),
-            Step::Process => (codes::LIMIT, &stage.span, "raise the limit on processes (`ulimit -u`) or memory, or lower `parallel`"),
+            Step::Process => {
+                (codes::LIMIT, &stage.span, "raise the limit on processes (`ulimit -u`) or memory, or lower `parallel`")
+            }
             Step::Execute => (
                 codes::PROGRAM_NOT_EXECUTABLE,
                 &stage.command_span,
@@ -318,9 +332,12 @@ impl Scene<'_> {
             _ => (codes::START_FAILED, &stage.span, "mend this and run the pipeline again"),
         };
         Box::new(
-            Diagnostic::error(code, format!("stage `{}` cannot start: could not {}: {}", stage.name, e.step, reason(&error)))
-                .at(span, "asked for here")
-                .help(help),
+            Diagnostic::error(
+                code,
+                format!("stage `{}` cannot start: could not {}: {}", stage.name, e.step, reason(&error)),
+            )
+            .at(span, "asked for here")
+            .help(help),
         )
     }
 }

@@ -69,9 +69,8 @@ fn orphans_of(mark: Mark) -> Vec<u32> {
     let mine = |pid: &u32| {
         let replica = mark.replica.to_string();
         let wanted = [("NEXUSFLOW_RUN", mark.run), ("NEXUSFLOW_STAGE", mark.stage), ("NEXUSFLOW_REPLICA", &replica)];
-        process::environ_of(*pid).is_ok_and(|env| {
-            wanted.iter().all(|(key, value)| env.contains(&format!("{key}={value}").into_bytes()))
-        })
+        process::environ_of(*pid)
+            .is_ok_and(|env| wanted.iter().all(|(key, value)| env.contains(&format!("{key}={value}").into_bytes())))
     };
     family::adopted().into_iter().filter(mine).collect()
 }

@@ -19,7 +19,8 @@ pub struct Site<'a> {
     pub name: &'a str,
     /// Where a missing key is told.
     pub owner: &'a Span,
-    pub hint: Option<&'static str>,
+    /// As the format describes it; an entry of a mapping by name has none.
+    pub key: Option<&'static Key>,
     /// An item of the list `name`.
     pub item: bool,
     /// All that may stand here, where the shape at hand is only one of several.
@@ -87,7 +88,8 @@ impl Check<'_> {
     fn string(&mut self, text: &str, node: &Node, shape: &'static Shape, site: Site) -> Data {
         if text.len() > MAX_TEXT_BYTES {
             let message = format!("`{}` is a text of {} bytes; the limit is {MAX_TEXT_BYTES}", site.name, text.len());
-            self.found.push(Diagnostic::error(codes::TEXT_TOO_LONG, message).at(&node.span, ""));
+            let help = "write it into a file and give the file's name, or let the stage read it from `stdin`";
+            self.found.push(Diagnostic::error(codes::TEXT_TOO_LONG, message).at(&node.span, "").help(help));
             return Data::Unknown;
         }
         let late = match shape {
@@ -161,7 +163,7 @@ impl Check<'_> {
                 let message = format!("{} cannot be the name of {} {what}", quote(&e.key), article(what));
                 self.found.push(Diagnostic::error(codes::BAD_NAME, message).at(&e.key_span, "").help(key.rule));
             }
-            let site = Site { name: &e.key, owner: &e.key_span, hint: None, item: false, all: None };
+            let site = Site { name: &e.key, owner: &e.key_span, key: None, item: false, all: None };
             let name = Spanned { value: e.key.clone(), span: e.key_span.clone() };
             list.push((name, self.value(&e.value, of, site)));
         }
@@ -177,7 +179,11 @@ impl Check<'_> {
             _ => format!("`{}` has {count} {what}; the limit is {max}", site.name),
         };
         self.found.push(Diagnostic::error(codes::BAD_COUNT, message).at(span, "").help(match count {
-            0 => site.hint.unwrap_or("give at least one, or leave the key out"),
+            0 => match site.key {
+                Some(Key { hint: Some(hint), .. }) => hint,
+                Some(Key { required: true, .. }) => "give at least one",
+                _ => "give at least one, or leave the key out",
+            },
             _ => "split it into several",
         }));
         false
@@ -197,7 +203,7 @@ impl Check<'_> {
             if let Some(why) = key.later {
                 self.not_supported(key.name, why, &e.key_span);
             } else if fields.find(key.name).is_none() {
-                let site = Site { name: key.name, owner: &e.key_span, hint: key.hint, item: false, all: None };
+                let site = Site { name: key.name, owner: &e.key_span, key: Some(key), item: false, all: None };
                 let value = self.value(&e.value, key.shape, site);
                 fields.list.push(Field { name: key.name, key_span: e.key_span.clone(), value });
             }
@@ -241,7 +247,7 @@ impl Check<'_> {
         if let Some(var) = self.vars.list.get(name) {
             d = d.at(&var.span, format!("`{name}` is {} in this run", quote(text)));
         }
-        d.help = problem.help;
+        d.help = problem.help.or_else(|| hints::value(shape, site));
         self.found.push(d);
         Data::Unknown
     }
@@ -249,7 +255,8 @@ impl Check<'_> {
     fn problem(&mut self, problem: Problem, node: &Node, shape: &'static Shape, site: Site) -> Data {
         let label = if matches!(problem.said, Said::Kind) { node.kind() } else { "" };
         let mut d = Diagnostic::error(problem.code, message(&problem, node, shape, site)).at(&node.span, label);
-        d.help = problem.help.or_else(|| site.hint.filter(|_| problem.code == codes::WRONG_TYPE).map(Into::into));
+        let hint = site.key.and_then(|k| k.hint).filter(|_| problem.code == codes::WRONG_TYPE).map(Into::into);
+        d.help = problem.help.or(hint).or_else(|| hints::value(shape, site));
         self.found.push(d);
         Data::Unknown
     }

@@ -1,6 +1,7 @@
-//! What to say about a key that the format does not have at this place.
+//! What to say about a key that the format does not have at this place, or a value that does not fit.
 
-use super::format::{self, Key, Record, Shape};
+use super::check::Site;
+use super::format::{self, Key, Record, Shape, Word};
 use super::scalar::quote;
 use crate::diag::{Diagnostic, codes, did_you_mean};
 use crate::document::{Entry, Mapping};
@@ -34,12 +35,49 @@ fn help(record: &'static Record, key: &str, map: &Mapping, meant: &mut Vec<&'sta
         meant.push(near);
         return Some(format!("did you mean `{near}`?"));
     }
+    let others = record.keys.iter().flat_map(|k| k.also.iter().map(move |other| (k.name, *other)));
+    if let Some(near) = did_you_mean(key, others.clone().map(|(_, other)| other)) {
+        let name = others.into_iter().find(|(_, other)| *other == near).map(|(name, _)| name)?;
+        meant.push(name);
+        return Some(format!("it is called `{name}` here"));
+    }
     if let Some(other) = format::records().into_iter().find(|r| has(r, key)) {
         return Some(format!("`{key}` is a key of {}", place(other)));
     }
     const FEW: usize = 12;
     let now = record.keys.iter().filter(|k| k.later.is_none()).map(|k| format!("`{}`", k.name)).collect::<Vec<_>>();
     (now.len() <= FEW).then(|| format!("its keys are {}", now.join(", ")))
+}
+
+/// What would fit: said where nothing better is known about a value.
+pub fn value(shape: &'static Shape, site: Site) -> Option<String> {
+    let words: Vec<_> = words_of(shape).iter().filter(|w| w.later.is_none()).collect();
+    const FEW: usize = 6;
+    if (2..=FEW).contains(&words.len()) {
+        return Some(words.iter().map(|w| format!("`{}`: {}", w.word, w.doc)).collect::<Vec<_>>().join("; "));
+    }
+    let Some(key) = site.key else {
+        return Some(match (site.name, shape) {
+            ("", _) => "a file begins with `version: 1`, `name: …` and `stages:`".into(),
+            (_, Shape::Text) => "write text, in quotes where it begins with `[`, `{` or `*`".into(),
+            (name, Shape::Record(record)) => {
+                let key = record.keys.iter().find(|k| k.example.is_some() && k.later.is_none())?;
+                format!("for instance `{name}: {{ {}: {} }}`", key.name, key.example?)
+            }
+            _ => return None,
+        });
+    };
+    match (key.example.or(key.default), site.item) {
+        (Some(example), _) => Some(format!("for instance `{}: {example}`", key.name)),
+        (None, _) => Some(format!("`{}`: {}", key.name, key.doc)),
+    }
+}
+
+fn words_of(shape: &'static Shape) -> &'static [Word] {
+    match shape {
+        Shape::Enum(words) => words,
+        _ => &[],
+    }
 }
 
 fn has(record: &Record, key: &str) -> bool {

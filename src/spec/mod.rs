@@ -56,7 +56,7 @@ pub fn read(node: &Node, inputs: &Inputs, found: &mut Diagnostics) -> Option<Spe
 /// The tree against the format, vars first: the others need their values.
 fn check_file(node: &Node, inputs: &Inputs, found: &mut Diagnostics) -> Option<(Fields, Vars)> {
     let start = Span { source: node.span.source.clone(), range: node.span.range.start..node.span.range.start };
-    let top = Site { name: "", owner: &start, hint: None, item: false, all: None };
+    let top = Site { name: "", owner: &start, key: None, item: false, all: None };
     let none = Vars::default();
     let Value::Map(map) = &node.value else {
         static FILE: Shape = Shape::Record(&PIPELINE);
@@ -74,7 +74,7 @@ fn check_file(node: &Node, inputs: &Inputs, found: &mut Diagnostics) -> Option<(
 fn vars_section(map: &Mapping, found: &mut Diagnostics) -> Option<Field> {
     let key = PIPELINE.key("vars")?;
     let entry = map.entries.iter().find(|e| e.key == key.name)?;
-    let site = Site { name: key.name, owner: &entry.key_span, hint: key.hint, item: false, all: None };
+    let site = Site { name: key.name, owner: &entry.key_span, key: Some(key), item: false, all: None };
     let value: Val = Check { vars: &Vars::default(), found }.value(&entry.value, key.shape, site);
     Some(Field { name: key.name, key_span: entry.key_span.clone(), value })
 }

@@ -122,7 +122,8 @@ pub fn scalar(shape: &'static Shape, given: Given) -> Result<Data, Problem> {
             Err(Problem::new(codes::BAD_NAME, "a path cannot be empty".into(), None))
         }
         (Shape::Path, Given::Str(s) | Given::Var(s)) => literal(s),
-        (Shape::Str { .. } | Shape::Enum(_), Given::Int(_) | Given::Float(_) | Given::Bool(_)) => {
+        (Shape::Version, Given::Str("1")) => Err(Problem::wrong_type(Some("without quotes: `1`".into()))),
+        (Shape::Str { .. }, Given::Int(_) | Given::Float(_) | Given::Bool(_)) => {
             Err(Problem::wrong_type(Some("put it in quotes if it is a name".into())))
         }
         _ => Err(Problem::wrong_type(None)),
@@ -137,14 +138,20 @@ fn literal(s: &str) -> Result<Data, Problem> {
 }
 
 pub fn nul() -> Problem {
-    Problem::new(codes::NUL_IN_TEXT, "text for a process cannot hold a NUL character".into(), None)
+    Problem::new(
+        codes::NUL_IN_TEXT,
+        "text for a process cannot hold a NUL character".into(),
+        Some("take it out: the system ends such texts at the first NUL".into()),
+    )
 }
 
-/// YAML 1.1 took these for booleans; YAML 1.2, which we read, does not.
+/// YAML 1.1 took some words for booleans that YAML 1.2, which we read, takes for text.
 fn boolean_help(s: &str) -> Option<String> {
     match s.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "y" => Some("YAML 1.2 takes this for a string: write `true`".into()),
-        "false" | "no" | "off" | "n" => Some("YAML 1.2 takes this for a string: write `false`".into()),
+        "true" => Some("without quotes: `true`".into()),
+        "false" => Some("without quotes: `false`".into()),
+        "yes" | "on" | "y" => Some("only `true` and `false` are booleans: write `true`".into()),
+        "no" | "off" | "n" => Some("only `true` and `false` are booleans: write `false`".into()),
         _ => None,
     }
 }
@@ -196,8 +203,11 @@ fn word(words: &'static [Word], given: &str) -> Result<Data, Problem> {
         None => {
             let now = || words.iter().filter(|w| w.later.is_none()).map(|w| w.word);
             // `SIGINT` and the like.
-            let near =
-                given.strip_prefix("SIG").and_then(|s| now().find(|w| *w == s)).or_else(|| did_you_mean(given, now()));
+            let near = given.strip_prefix("SIG").and_then(|s| now().find(|w| *w == s));
+            // `service_started`, `INTERRUPT`.
+            let longer = given.to_ascii_lowercase();
+            let near = near.or_else(|| did_you_mean(given, now()));
+            let near = near.or_else(|| now().find(|w| w.len() > 2 && longer.contains(&w.to_ascii_lowercase())));
             let help = near.map(|near| format!("did you mean `{near}`?"));
             Err(Problem::not(codes::UNKNOWN_WORD, quote(given), help))
         }

@@ -147,7 +147,7 @@ NF0201: `nmae` is not a key of the top level of the file @ "nmae" | did you mean
 NF0203: `timeout` must be a time like 90s, not an integer @ "64" | times have a unit: 64 seconds is written `64s`
 NF0203: `parallel` must be an integer from 1 to 65536, not a string @ "\"4\"" | without quotes: `4`
 NF0201: `cron` is not a key of the top level of the file @ "cron" | `cron` belongs under `schedule`
-NF0203: `env` must be a mapping with a key for each environment variable, not a list @ "[A]"
+NF0203: `env` must be a mapping with a key for each environment variable, not a list @ "[A]" | for instance `env: { LOG_LEVEL: info }`
 NF0206: `a b` cannot be the name of a stage @ "a b" | names are at most 64 letters, digits, `_`, `.` and `-`, and do not begin with `.` or `-`: they become labels, files and cgroups
 NF0203: `command` must be a list, not a string @ "sort -u" | a list with the program first: `command: [sort, -u]`; for a line that a shell should read there is `shell`
 NF0201: `cpus` is not a key of a stage @ "cpus" | `cpus` belongs under `placement`
@@ -155,14 +155,14 @@ NF0201: `cmd` is not a key of a stage @ "cmd" | it is called `command` here
 NF0201: `x-y` is not a key of a stage @ "x-y" | keys of your own (`x-…`) stand at the top level of the file
 NF0202: `retry` is not supported yet @ "retry" | retries come in a later release
 NF0210: `command` is empty @ "[]" | a list with the program first: `command: [sort, -u]`; for a line that a shell should read there is `shell`
-NF0203: `service` must be true or false, not a string @ "yes" | YAML 1.2 takes this for a string: write `true`
-NF0207: `replicas` must be an integer from 1 to 1024, not 2000 @ "2000"
+NF0203: `service` must be true or false, not a string @ "yes" | only `true` and `false` are booleans: write `true`
+NF0207: `replicas` must be an integer from 1 to 1024, not 2000 @ "2000" | for instance `replicas: 4`
 NF0206: an empty text cannot be a user's name @ "\"\"" | users are named by letters, digits, `_`, `.`, `@` and `-`
 NF0205: `stop_signal` must be `TERM`, `INT`, `QUIT`, `HUP`, `ABRT`, `KILL`, `USR1`, `USR2`, `ALRM`, `WINCH` or `PWR`, not `SIGINT` @ "SIGINT" | did you mean `INT`?
 NF0217: `command` and `shell` exclude each other @ "shell" | keep one of them
 NF0209: the range `3-1` runs backwards @ "\"3-1\"" | write `1-3`
 NF0205: `memory` must be `default`, `local`, `bind`, `preferred` or `interleave`, not `bnid` @ "bnid" | did you mean `bind`?
-NF0205: `numa` must be an integer from 0 to 65535, a list or `auto`, not `x` @ "x"
+NF0205: `numa` must be an integer from 0 to 65535, a list or `auto`, not `x` @ "x" | for instance `numa: 0`
 NF0202: `near` is not supported yet @ "{ device: eth0 }" | being near a device comes in a later release; stages work: `near: [ingest]`
 NF0208: `memory_size` must be a size like 64MiB, not `64 M` @ "64 M" | write `64MiB` (powers of 1024) or `64MB` (powers of 1000)
 NF0217: `cpus` and `cpuset` exclude each other @ "cpuset" | keep one of them
@@ -171,7 +171,7 @@ NF0212: there is no var `nope` @ "${nope}" | declare it: `vars: { nope: … }`; 
 NF0213: `${HOME}` is not the name of a var @ "${HOME}" | the environment is not filled in: declare `vars: { home: { env: HOME } }` and write `${home}`; for a shell, or literally, write `$${HOME}`
 NF0214: `${edge.x}` is not known here, only when a process starts @ "${edge.x}" | it may stand in `command` and `env`
 NF0202: `healthy` is not supported yet @ "healthy" | health checks come in a later release
-NF0205: `b` must be `completed`, `exited` or `started`, not `done` @ "done"
+NF0205: `b` must be `completed`, `exited` or `started`, not `done` @ "done" | `completed`: it has ended, and well; `exited`: it has ended, well or not; `started`: its process runs
 NF0201: `form` is not a key of an edge @ "form" | did you mean `from`?
 NF0202: `drop_newest` is not supported yet @ "drop_newest" | dropping comes in a later release; edges block
 NF0202: `sealed` is not supported yet @ "sealed" | object edges come in a later release
@@ -250,16 +250,16 @@ stages:
 "#;
     insta::assert_snapshot!(mistakes(text), @r##"
 NF0206: `Upper` cannot be the name of a var @ "Upper" | names of vars are at most 64 lower-case letters, digits and `_`, and do not begin with a digit
-NF0203: `list` must be a string, a number or a boolean or a mapping, not a list @ "[1]"
+NF0203: `list` must be a plain value or a mapping, not a list @ "[1]"
 NF0206: `LOG` cannot be the name of a var @ "LOG" | names of vars are at most 64 lower-case letters, digits and `_`, and do not begin with a digit
 NF0216: a var cannot be called `self` @ "self" | `${self}` has a meaning of its own; choose another name
 NF0216: the default of a var does not refer to other values @ "${n}" | write the value itself; literally it is `$${n}`
-NF0213: `${` is not the name of a var @ "${" | `${` begins a name: write `${name}`, or `$${` for these two characters themselves
+NF0213: `${` is never closed by `}` @ "${" | `${` begins a name: write `${name}`, or `$${` for these two characters themselves
 NF0214: `${replica}` is not known here, only when a process starts @ "${replica}" | such names may stand in `command`, `env`, `cwd` and `file`
 NF0212: there is no var `om` @ "${om}" | declare it: `vars: { om: … }`; to write it literally: `$${om}`
-NF0213: `${` is not the name of a var @ "${" | `${` begins a name: write `${name}`, or `$${` for these two characters themselves
+NF0213: `${` is never closed by `}` @ "${" | `${` begins a name: write `${name}`, or `$${` for these two characters themselves
 NF0213: `${}` is not the name of a var @ "${}" | `${` begins a name: write `${name}`, or `$${` for these two characters themselves
-NF0213: `${n` is not the name of a var @ "${n" | names are lower-case letters, digits and `_`, closed by `}`; literally it is `$${n`
+NF0213: `${n` is never closed by `}` @ "${n" | names are lower-case letters, digits and `_`, closed by `}`; literally it is `$${n`
 NF0214: `${edge.e}` is not known here, only when a process starts @ "${edge.e}" | it may stand in `command` and `env`
 NF0217: `command` and `shell` exclude each other @ "shell" | keep one of them
 NF0203: `command` must be a list, not a string @ "\"${n}\"" | a list with the program first: `command: [sort, -u]`; for a line that a shell should read there is `shell`
@@ -288,22 +288,22 @@ fn rules_between_the_keys_of_one_record() {
     ];
     insta::assert_snapshot!(cases.map(stage).join("\n"), @r##"
 NF0217: `class: fifo` needs a `priority` @ "fifo" | add one from 1 to 99, for instance `priority: 50`
-NF0207: `priority` must be an integer from 1 to 99, not 100 @ "100"
-NF0207: `nice` must be an integer from -20 to 19, not -21 @ "-21"
+NF0207: `priority` must be an integer from 1 to 99, not 100 @ "100" | for instance `priority: 50`
+NF0207: `nice` must be an integer from -20 to 19, not -21 @ "-21" | for instance `nice: -5`
 NF0217: `nice` has no meaning for the class `rr` @ "nice" | leave it out
 NF0217: `nice` has no meaning for the class `idle` @ "nice" | leave it out
 NF0217: `priority` has no meaning for the class `batch` @ "priority" | it is for `class: fifo` and `class: rr`; the others have `nice`
 NF0217: `command` and `shell` exclude each other @ "shell" | keep one of them
 NF0217: `edge` and `file` exclude each other @ "file" | keep one of them
 NF0217: the edge `e` is given to this stage twice @ "e" | keep one of `stdin`, `stdout` and `bind` for it
-NF0206: a path cannot be empty @ "''"
-NF0209: `timeout` must be a time like 90s, not zero @ "0s"
-NF0219: text for a process cannot hold a NUL character @ "\"x\\0y\""
+NF0206: a path cannot be empty @ "''" | for instance `cwd: ./python`
+NF0209: `timeout` must be a time like 90s, not zero @ "0s" | for instance `timeout: 5m`
+NF0219: text for a process cannot hold a NUL character @ "\"x\\0y\"" | take it out: the system ends such texts at the first NUL
 NF0203: `near` must be a list, not a string @ "a" | a list, also of one: `near: [ingest]`
-NF0207: `load` must be a number above 0 and up to 1, not 1.5 @ "1.5"
-NF0207: `cpuset` must be a CPU list like "0-3,8", not 70000 @ "70000"
+NF0207: `load` must be a number above 0 and up to 1, not 1.5 @ "1.5" | for instance `load: 0.8`
+NF0207: `cpuset` must be a CPU list like "0-3,8", not 70000 @ "70000" | for instance `cpuset: "0-3,8"`
 NF0217: `cpus` and `cores` exclude each other @ "cores" | keep one of them
-NF0209: `99999999TiB` is more bytes than can be counted @ "99999999TiB"
+NF0209: `99999999TiB` is more bytes than can be counted @ "99999999TiB" | for instance `memory_size: 4GiB`
 NF0208: `memory_bandwidth` must be a rate like 400MB/s, not `5MB` @ "5MB" | a rate is per second: write `5MB/s`
 "##);
 }

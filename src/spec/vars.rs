@@ -198,9 +198,11 @@ fn broken(raw: &str, span: &Span) -> Diagnostic {
         ),
         _ => format!("names are lower-case letters, digits and `_`, closed by `}}`; literally it is `${raw}`"),
     };
-    Diagnostic::error(codes::BAD_REFERENCE, format!("{} is not the name of a var", quote(raw)))
-        .at(&narrow(span, raw), "")
-        .help(help)
+    let message = match raw.ends_with('}') {
+        true => format!("{} is not the name of a var", quote(raw)),
+        false => format!("{} is never closed by `}}`", quote(raw)),
+    };
+    Diagnostic::error(codes::BAD_REFERENCE, message).at(&narrow(span, raw), "").help(help)
 }
 
 fn resolve(name: &Spanned<String>, val: Val, inputs: &Inputs, found: &mut Diagnostics) -> Option<String> {

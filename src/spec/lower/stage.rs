@@ -109,6 +109,10 @@ impl Lower<'_> {
             }
             data => (Val { span: owner, data }.string()?.value, None),
         };
+        if run.trim().is_empty() {
+            let message = format!("the shell of `{}` has nothing to run", name.value);
+            self.error(codes::MISSING_COMMAND, message, &span, "write the line that the shell is to run");
+        }
         let with = match with {
             Some(with) => with.strings().into_iter().map(|s| s.value).collect(),
             None => vec!["/bin/sh".into(), "-ec".into()],
