@@ -1,6 +1,6 @@
 //! How a stage takes hold of its edges: `stdin`, `stdout`, `bind` and `${edge.NAME}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::edges::{Resolved, replicas};
 use super::names::Names;
@@ -15,6 +15,12 @@ pub(super) struct Ends {
     pub inputs: Vec<EdgeId>,
 }
 
+impl Ends {
+    pub fn count(&self) -> usize {
+        self.inputs.len() + self.outputs.len()
+    }
+}
+
 /// What a stage's `stdin`, `stdout` and `bind` mean.
 pub(super) struct Bindings {
     pub stdin: Stdin,
@@ -26,9 +32,21 @@ pub(super) struct Binder<'a> {
     pub spec: &'a Spec,
     pub names: &'a Names<'a>,
     pub edges: &'a [Resolved],
+    /// What stages have under `bind`: stage and edge.
+    bound: HashSet<(&'a str, &'a str)>,
 }
 
-impl Binder<'_> {
+impl<'a> Binder<'a> {
+    pub fn new(spec: &'a Spec, names: &'a Names<'a>, edges: &'a [Resolved]) -> Self {
+        let of =
+            |stage: &'a spec::Stage| stage.bind.iter().map(move |b| (stage.name.value.as_str(), b.edge.value.as_str()));
+        Self { spec, names, edges, bound: spec.stages.iter().flat_map(of).collect() }
+    }
+
+    fn binds(&self, stage: &spec::Stage, edge: &str) -> bool {
+        self.bound.contains(&(stage.name.value.as_str(), edge))
+    }
+
     pub fn stage(&self, id: StageId, ends: &Ends, found: &mut Diagnostics) -> Bindings {
         let stage = &self.spec.stages[id.0 as usize];
         let mut take = |edge: &Spanned<String>, framing, key: &str| self.edge(stage, ends, edge, framing, key, found);
@@ -133,9 +151,38 @@ impl Binder<'_> {
         stage.env.values().for_each(|v| self.path(stage, &v.value, &v.span, found));
     }
 
+    /// A pipe edge is the writer's `stdout` and the reader's `stdin`.
+    pub fn pipes(&self, found: &mut Diagnostics) {
+        let (spec, edges) = (self.spec, self.edges);
+        let pipes = edges.iter().zip(&spec.edges).filter(|(r, _)| r.whole && r.edge.kind == Kind::Pipe);
+        for (Resolved { edge, .. }, declared) in pipes {
+            for (ends, key, does) in [(&edge.from, "stdout", "writes"), (&edge.to, "stdin", "reads")] {
+                for stage in ends.iter().map(|s| &spec.stages[s.0 as usize]) {
+                    let stream = if key == "stdin" { &stage.stdin } else { &stage.stdout };
+                    let bound = stream
+                        .as_ref()
+                        .is_some_and(|s| matches!(&s.value, Stream::Edge { edge: e, .. } if e.value == edge.name));
+                    if bound || self.binds(stage, &edge.name) {
+                        continue;
+                    }
+                    let name = &stage.name.value;
+                    found.push(
+                        Diagnostic::error(
+                            codes::PIPE_NOT_BOUND,
+                            format!("pipe edge `{}` is not the `{key}` of stage `{name}`", edge.name),
+                        )
+                        .at(&stage.name.span, format!("{does} the pipe, but has no `{key}` for it"))
+                        .at(&declared.kind.span, "a kernel pipe")
+                        .help(format!("say `{key}: {{ edge: {}, framing: raw }}` in stage `{name}`", edge.name)),
+                    );
+                }
+            }
+        }
+    }
+
     fn path(&self, stage: &spec::Stage, text: &Text, span: &Span, found: &mut Diagnostics) {
         for name in edge_names(text) {
-            if stage.bind.iter().any(|b| b.edge.value == name) {
+            if self.binds(stage, name) {
                 continue;
             }
             let d = Diagnostic::error(
@@ -204,33 +251,5 @@ fn wrong_direction(
         d.help(format!("swap `from` and `to` of `{name}`, or bind it as `{other}`"))
     } else {
         d.help(format!("add `{of}` to `{end}` of edge `{name}`"))
-    }
-}
-
-/// A pipe edge is the writer's `stdout` and the reader's `stdin`.
-pub(super) fn pipes(spec: &Spec, edges: &[Resolved], found: &mut Diagnostics) {
-    let pipes = edges.iter().zip(&spec.edges).filter(|(r, _)| r.whole && r.edge.kind == Kind::Pipe);
-    for (Resolved { edge, .. }, declared) in pipes {
-        for (ends, key, does) in [(&edge.from, "stdout", "writes"), (&edge.to, "stdin", "reads")] {
-            for stage in ends.iter().map(|s| &spec.stages[s.0 as usize]) {
-                let stream = if key == "stdin" { &stage.stdin } else { &stage.stdout };
-                let bound = stream
-                    .as_ref()
-                    .is_some_and(|s| matches!(&s.value, Stream::Edge { edge: e, .. } if e.value == edge.name));
-                if bound || stage.bind.iter().any(|b| b.edge.value == edge.name) {
-                    continue;
-                }
-                let name = &stage.name.value;
-                found.push(
-                    Diagnostic::error(
-                        codes::PIPE_NOT_BOUND,
-                        format!("pipe edge `{}` is not the `{key}` of stage `{name}`", edge.name),
-                    )
-                    .at(&stage.name.span, format!("{does} the pipe, but has no `{key}` for it"))
-                    .at(&declared.kind.span, "a kernel pipe")
-                    .help(format!("say `{key}: {{ edge: {}, framing: raw }}` in stage `{name}`", edge.name)),
-                );
-            }
-        }
     }
 }

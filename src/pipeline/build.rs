@@ -37,11 +37,11 @@ pub fn build(spec: &Spec, dir: &Path, found: &mut Diagnostics) -> Option<Pipelin
 
     let edges = edges::resolve(spec, &stage_names, found);
     let ends = ends(spec, &edges);
-    let binder = Binder { spec, names: &edge_names, edges: &edges };
+    let binder = Binder::new(spec, &edge_names, &edges);
     let bindings: Vec<_> =
         ends.iter().enumerate().map(|(i, ends)| binder.stage(StageId(i as u32), ends, found)).collect();
     bindings::common_env(&spec.env, found);
-    bindings::pipes(spec, &edges, found);
+    binder.pipes(found);
     rings::check(spec, &edges, found);
     waits::edge_cycles(spec, &edges, found);
 

@@ -1,6 +1,7 @@
 //! Edges on their own: their ends, their kind, what fits into them.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::names::Names;
 use super::{Edge, StageId};
@@ -82,34 +83,34 @@ fn ends(
 
 /// The same name a second time in one list.
 pub(super) fn twice(names: &[Spanned<String>], place: &str, found: &mut Diagnostics) {
-    let mut seen = HashSet::with_capacity(names.len());
+    let mut seen: HashMap<&str, &Spanned<String>> = HashMap::with_capacity(names.len());
     for name in names {
-        if seen.insert(name.value.as_str()) {
-            continue;
+        match seen.entry(&name.value) {
+            Entry::Vacant(first) => _ = first.insert(name),
+            Entry::Occupied(first) => found.push(
+                Diagnostic::error(codes::NAMED_TWICE, format!("`{}` is named twice {place}", name.value))
+                    .at(&name.span, "the second time")
+                    .at(&first.get().span, "the first time")
+                    .help("remove one of the two"),
+            ),
         }
-        let first = names.iter().find(|n| n.value == name.value);
-        let d = Diagnostic::error(codes::NAMED_TWICE, format!("`{}` is named twice {place}", name.value))
-            .at(&name.span, "the second time");
-        found.push(first.into_iter().fold(d, |d, n| d.at(&n.span, "the first time")).help("remove one of the two"));
     }
 }
 
 fn to_itself(edge: &spec::Edge, found: &mut Diagnostics) {
-    let from: HashSet<_> = edge.from.iter().map(|n| n.value.as_str()).collect();
+    let from: HashMap<_, _> = edge.from.iter().map(|n| (n.value.as_str(), &n.span)).collect();
     let mut told = HashSet::new();
-    for to in edge.to.iter().filter(|n| from.contains(n.value.as_str()) && told.insert(n.value.as_str())) {
-        let d = Diagnostic::error(
-            codes::EDGE_TO_ITSELF,
-            format!("edge `{}` leads from stage `{}` to itself", edge.name.value, to.value),
-        )
-        .at(&to.span, "reads it");
-        let writes = edge.from.iter().find(|n| n.value == to.value);
+    for to in edge.to.iter().filter(|n| told.insert(n.value.as_str())) {
+        let Some(writes) = from.get(to.value.as_str()) else { continue };
         found.push(
-            writes
-                .into_iter()
-                .fold(d, |d, n| d.at(&n.span, "writes it"))
-                .note("a stage that waits for room in its own input is the one that should be reading it")
-                .help("remove the stage from one end, or let two stages exchange data over two edges"),
+            Diagnostic::error(
+                codes::EDGE_TO_ITSELF,
+                format!("edge `{}` leads from stage `{}` to itself", edge.name.value, to.value),
+            )
+            .at(&to.span, "reads it")
+            .at(writes, "writes it")
+            .note("a stage that waits for room in its own input is the one that should be reading it")
+            .help("remove the stage from one end, or let two stages exchange data over two edges"),
         );
     }
 }

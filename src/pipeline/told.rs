@@ -10,9 +10,14 @@ use crate::document::{Format, parse};
 use crate::spec::{Inputs, read};
 
 pub(crate) fn built(text: &str) -> (Option<Pipeline>, Diagnostics) {
+    built_as("p.yaml", text)
+}
+
+pub(crate) fn built_as(name: &str, text: &str) -> (Option<Pipeline>, Diagnostics) {
     let mut found = Diagnostics::default();
-    let source = Arc::new(Source { name: "p.yaml".into(), text: text.into() });
-    let node = parse(&source, Format::Yaml, &mut found).unwrap_or_else(|| panic!("{:?}", found.list));
+    let source = Arc::new(Source { name: name.into(), text: text.into() });
+    let format = Format::from_path(Path::new(name)).unwrap_or(Format::Yaml);
+    let node = parse(&source, format, &mut found).unwrap_or_else(|| panic!("{:?}", found.list));
     let inputs = Inputs { set: &BTreeMap::new(), env: &|_| None, strict: true };
     let spec = read(&node, &inputs, &mut found).unwrap_or_else(|| panic!("{:?}", found.list));
     (build(&spec, Path::new("/tmp"), &mut found), found)

@@ -84,14 +84,17 @@ impl Waiting<'_> {
     }
 
     fn waits_for_mate(&self, wait: &Wait<'_>) -> Diagnostic {
-        let Ends { inputs, outputs } = &self.ends[wait.stage.0 as usize];
-        let own = || inputs.iter().chain(outputs).map(|e| &self.edges[e.0 as usize].edge);
-        let joins = own().find(|e| e.from.contains(&wait.on) || e.to.contains(&wait.on));
+        let edges = |stage: StageId| &self.ends[stage.0 as usize];
+        let (few, many) = (edges(wait.stage), edges(wait.on));
+        let (few, many) = if few.count() <= many.count() { (few, many) } else { (many, few) };
+        let own = || few.inputs.iter().chain(&few.outputs);
+        let joins = own().find(|e| many.inputs.binary_search(e).is_ok() || many.outputs.binary_search(e).is_ok());
+        let edge = |id: &EdgeId| &self.edges[id.0 as usize].edge.span;
         let d = Diagnostic::error(codes::WAITS_FOR_MATE, format!("{}, which starts together with it", self.told(wait)))
             .at(&wait.said.span, "would never hold");
         let d = match (joins, own().next()) {
-            (Some(edge), _) => d.at(&edge.span, "this edge ties the two together"),
-            (None, Some(edge)) => d.at(&edge.span, "this edge and others tie the two together"),
+            (Some(id), _) => d.at(edge(id), "this edge ties the two together"),
+            (None, Some(id)) => d.at(edge(id), "this edge and others tie the two together"),
             (None, None) => d,
         };
         d.note("stages that edges tie together start together; a reader sees the end of its input when its writers have ended")

@@ -5,6 +5,8 @@ use super::layers::{Cell, Layers, arrange};
 /// Between two boxes of a column, two lines, and from a group to what is around it.
 const ROW_GAP: f64 = 16.0;
 const LINE_GAP: f64 = 9.0;
+/// Where lines meet a box.
+const NEAREST_LINES: f64 = 4.0;
 pub const GROUP_PAD: f64 = 10.0;
 const COLUMN_GAP: f64 = 30.0;
 /// A column with many lines to the next is given more room, up to this.
@@ -279,6 +281,8 @@ impl<'a> Place<'a> {
         for (shape, mut lines) in at.into_iter().enumerate() {
             lines.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             let step = (self.shapes[shape].height * 0.7 / lines.len() as f64).min(10.0);
+            // So many that their arrows would overlap meet in one point.
+            let step = if step < NEAREST_LINES { 0.0 } else { step };
             let middle = (lines.len() as f64 - 1.0) / 2.0;
             lines.iter().enumerate().for_each(|(k, &(_, i))| offsets[i] = (k as f64 - middle) * step);
         }

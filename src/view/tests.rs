@@ -148,6 +148,18 @@ fn thousands_of_stages_are_drawn() {
     well_formed(&super::svg(&built(&m.spec(stages.collect(), vec![]))));
 }
 
+#[test]
+fn the_pipelines_of_this_repository_are_drawn() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (pipeline, found) = crate::pipeline::told::built_as(path.to_str().unwrap(), &text);
+        let pipeline = pipeline.unwrap_or_else(|| panic!("{:?}", found.list));
+        assert!(found.list.is_empty(), "{:?}", found.list);
+        well_formed(&super::svg(&pipeline));
+    }
+}
+
 /// Checks tags, attributes and references of what we write; gives all texts, unescaped.
 fn well_formed(xml: &str) -> Vec<String> {
     let (mut open, mut texts, mut rest) = (vec![], vec![], xml);
