@@ -2,6 +2,7 @@
 
 mod apply;
 mod console;
+mod demo;
 mod dirs;
 mod explain;
 mod graph;
@@ -64,6 +65,8 @@ enum Verb {
     Schema(schema::Args),
     /// Tell what a diagnostic's code means and how to mend it
     Explain(explain::Args),
+    /// Be one of the stages of pipelines/duplicates.yaml, as a run starts them
+    Demo(demo::Args),
     /// Print shell completions
     Completions {
         /// For this shell
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Verb::Topology(args) => topology::run(args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "nexusflow", &mut io::stdout());
             ExitCode::SUCCESS

@@ -20,6 +20,10 @@ pub fn path(message: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(message))
 }
 
+pub fn of_path(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
 impl Hashed {
     pub fn encode(&self, to: &mut Vec<u8>) {
         to.clear();

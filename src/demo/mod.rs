@@ -7,18 +7,14 @@
 mod hash;
 mod message;
 mod report;
+mod stages;
 mod walk;
 
 use std::fmt;
 use std::io;
 
 pub use report::Format;
-
-/// The edges of the pipeline.
-#[allow(dead_code)] // until the stage library lands
-const PATHS: &str = "paths";
-#[allow(dead_code)]
-const HASHES: &str = "hashes";
+pub use stages::{hash, report, walk};
 
 /// Why a demo stage failed.
 #[derive(Debug)]
