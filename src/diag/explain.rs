@@ -21,7 +21,7 @@ mod tests {
         assert!(names.windows(2).all(|p| p[0] != p[1]), "a name is used twice");
         for e in entries {
             assert!(e.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')), "{}", e.name);
-            assert!(e.story.len() >= 80 && e.story.ends_with(['.', '`']), "{} needs its story told", e.code);
+            assert!(e.story.len() >= 80 && e.story.ends_with(['.', '`', ')']), "{} needs its story told", e.code);
             assert!(explain(e.code).is_some_and(|text| text.starts_with(&e.code.to_string())));
         }
     }
