@@ -81,3 +81,22 @@ pub(super) fn place(label: &Label) -> Range<usize> {
 pub(super) fn floor(text: &str, offset: usize) -> usize {
     (0..=offset.min(text.len())).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_lines_end_as_they_end() {
+        let text = "é日\r\nx\n\n";
+        let lines = Lines::new(text);
+        let at = |offset| {
+            let Position { line, column } = lines.position(offset);
+            (line, column)
+        };
+        assert_eq!([at(0), at(2), at(5), at(7), at(8)], [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]);
+        assert_eq!([at(9), at(10), at(99)], [(3, 1), (4, 1), (4, 1)]);
+        assert_eq!(at(1), (1, 1), "inside a character is that character");
+        assert_eq!((lines.range(0), lines.range(1), lines.range(3)), (0..5, 7..8, 10..10));
+    }
+}

@@ -306,6 +306,22 @@ fn damaged_files_never_panic_a_reader() {
     }
 }
 
+#[test]
+fn damaged_bytes_never_panic_a_reader() {
+    let mut dice = Dice(3);
+    for _ in 0..500 {
+        let mut bytes = YAML.as_bytes()[..300].to_vec();
+        for _ in 0..=dice.below(3) {
+            let at = dice.below(bytes.len());
+            bytes[at] = dice.below(256) as u8;
+        }
+        let mut found = Diagnostics::default();
+        let source = source_from_bytes("damaged.yaml", bytes, &mut found);
+        assert_eq!(source.is_none(), found.has_errors());
+        crate::diag::render(&found.list, crate::diag::Format::Human { color: false });
+    }
+}
+
 /// The tree is built here; whether a text is TOML at all is not a matter of taste.
 fn agrees_with_the_toml_crate(text: &str, node: Option<&Node>, found: &Diagnostics) {
     let ours = found.list.iter().find(|d| d.code != codes::DATE && d.code != codes::EMPTY);

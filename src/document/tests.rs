@@ -288,3 +288,13 @@ fn hostile_texts_take_bounded_work() {
 
     assert_eq!(read("p.toml", &lines).1.list.len(), limits::MAX_TOLD);
 }
+/// Each merge would carry what is deep further down.
+#[test]
+fn merging_does_not_get_around_the_depth_limit() {
+    let mut text = "a0: &a0 {x: 1}\n".to_owned();
+    for n in 1..2000 {
+        text += &format!("a{n}: &a{n} {{k: {}{{<<: *a{}}}{}}}\n", "[".repeat(20), n - 1, "]".repeat(20));
+    }
+    let told = yaml(&text);
+    assert!(told.starts_with("NF0119"), "{}", &told[..200]);
+}

@@ -330,12 +330,12 @@ impl<'a> Builder<'a> {
             return Err(self.report.too_much(&span));
         }
         self.weight = total;
+        if depth(node) + self.stack.len() > MAX_DEPTH {
+            return Err(self.report.too_deep(&span));
+        }
         if let Some(Frame { kind: Open::Map { key: Some(Key::Merge(_)), .. }, .. }) = self.stack.last() {
             let value = node.value.clone();
             return self.place(Node { span, value });
-        }
-        if depth(node) + self.stack.len() > MAX_DEPTH {
-            return Err(self.report.too_deep(&span));
         }
         let node = node.clone();
         self.place(node)
