@@ -298,3 +298,54 @@ fn merging_does_not_get_around_the_depth_limit() {
     let told = yaml(&text);
     assert!(told.starts_with("NF0119"), "{}", &told[..200]);
 }
+/// Where values are said to stand: what a message about each would underline.
+#[test]
+fn places_of_values() {
+    fn places(prefix: &str, node: &Node, out: &mut String) {
+        *out += &format!("{prefix} = {:?} {:?}\n", node.span.range, node.raw());
+        match &node.value {
+            Value::Map(map) => map.entries.iter().for_each(|e| places(&format!("{prefix}.{}", e.key), &e.value, out)),
+            Value::List(items) => items.iter().for_each(|n| places(&format!("{prefix}[]"), n, out)),
+            _ => {}
+        }
+    }
+    let shown = |name, text| {
+        let mut out = String::new();
+        places("", &read(name, text).0.expect("a tree"), &mut out);
+        out
+    };
+    insta::assert_snapshot!(shown("p.yaml", "# top\na:\nb: # none\nc:\n  d: &x [1, {e: 2}]\n  f: |\n    text\n\ng:\n- 'q'\n-\nh: *x\ni: !!str &y z\n"), @r#"
+ = 6..89 "a:\nb: # none\nc:\n  d: &x [1, {e: 2}]\n  f: |\n    text\n\ng:\n- 'q'\n-\nh: *x\ni: !!str &y z"
+.a = 7..7 ""
+.b = 10..10 ""
+.c = 24..59 "d: &x [1, {e: 2}]\n  f: |\n    text\n\n"
+.c.d = 30..41 "[1, {e: 2}]"
+.c.d[] = 31..32 "1"
+.c.d[] = 34..40 "{e: 2}"
+.c.d[].e = 38..39 "2"
+.c.f = 53..59 "text\n\n"
+.g = 64..69 "'q'\n-"
+.g[] = 64..67 "'q'"
+.g[] = 69..69 ""
+.h = 30..41 "[1, {e: 2}]"
+.h[] = 31..32 "1"
+.h[] = 34..40 "{e: 2}"
+.h[].e = 38..39 "2"
+.i = 88..89 "z"
+"#);
+    insta::assert_snapshot!(shown("p.toml", "# top\na = \"x\"\nb.c = [1, { d = 2 }]\n[e.f]\ng = 1\n[[h]]\ni = 1\n"), @r#"
+ = 6..58 "a = \"x\"\nb.c = [1, { d = 2 }]\n[e.f]\ng = 1\n[[h]]\ni = 1"
+.a = 10..13 "\"x\""
+.b = 14..15 "b"
+.b.c = 20..34 "[1, { d = 2 }]"
+.b.c[] = 21..22 "1"
+.b.c[] = 24..33 "{ d = 2 }"
+.b.c[].d = 30..31 "2"
+.e = 36..37 "e"
+.e.f = 35..40 "[e.f]"
+.e.f.g = 45..46 "1"
+.h = 49..50 "h"
+.h[] = 47..52 "[[h]]"
+.h[].i = 57..58 "1"
+"#);
+}
