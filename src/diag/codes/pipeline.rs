@@ -47,6 +47,5 @@ super::codes! {
         the memory is really taken. Lower `capacity`.";
     FED_BY_SERVICE = 321, "fed-by-service", "The file says `service: false`, but a service writes an edge that this stage reads. Its input ends only when that service is stopped, which happens when all that is not a service \
         has ended; so it must count as a service too. Leave `service` out, or take the edge away.";
-    NAMES_COLLIDE = 322, "names-collide", "The logs of replicas are called `STAGE.0`, `STAGE.1` and so on, and another stage has one of these names. Two processes would write one log, and no one could tell them apart. Rename one of the stages.";
-    TOO_MANY_TASKS = 323, "too-many-tasks", "All stages together, each counted with its replicas, are more processes than one run takes on (100,000). Lower `replicas`, or split the pipeline.";
+    TOO_MANY_TASKS = 322, "too-many-tasks", "All stages together, each counted with its replicas, are more processes than one run takes on (100,000). Lower `replicas`, or split the pipeline.";
 }
