@@ -38,6 +38,8 @@ enum Format {
 }
 
 pub fn run(args: &Args) -> ExitCode {
+    // Whoever reads the report may stop at the first page: that is an error to handle, not one to die of.
+    let _ = nexusflow_sys::signal::ignore(nexusflow_sys::signal::number("PIPE").unwrap_or(13));
     let done = match &args.stage {
         Stage::Walk { root } => demo::walk(root),
         Stage::Hash => demo::hash(),
