@@ -65,8 +65,8 @@ pub fn run(args: Args) -> ExitCode {
         Ok(guardian) => Some(guardian),
         Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
     };
-    if let Err(e) = signal::ignore(signal::number("PIPE").unwrap_or(13)) {
-        return complain(format_args!("SIGPIPE cannot be ignored: {e}"), exit::NOT_STARTED);
+    if let Err(e) = signal::ignore(signal::number("PIPE").unwrap_or(13)).and_then(|()| exec::hold_signals()) {
+        return complain(format_args!("signals cannot be set up: {e}"), exit::NOT_STARTED);
     }
     let home = match Home::make(&args, &pipeline) {
         Ok(home) => home,

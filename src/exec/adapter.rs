@@ -146,7 +146,8 @@ impl Adapter {
     /// The stage's process is gone; `well`: what it left in the pipe counts in full.
     pub fn process_ended(&self, well: bool) {
         self.orders.process.store(if well { ENDED_WELL } else { ENDED_BADLY }, Ordering::Release);
-        if self.is_input {
+        // What a failed program left unsent has nobody to go to: its gang ends.
+        if self.is_input || !well {
             self.orders.stop.ring();
         }
         let _ = self.orders.wake.notify();

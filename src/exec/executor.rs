@@ -29,6 +29,7 @@ use crate::spec::Signal;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
@@ -40,8 +41,13 @@ pub struct Failure {
     pub error: io::Error,
 }
 
-/// Runs the plan to its end. Signals that ask to end must not have been seen by any thread before:
-/// they are blocked here and read as events.
+/// Blocks the signals that ask a run to end, which [`execute`] reads as events. A thread that was made before
+/// would get them instead, and take the process along.
+pub fn hold_signals() -> io::Result<()> {
+    signal::block(&ENDING).map(drop)
+}
+
+/// Runs the plan to its end. Every thread of this process was made after [`hold_signals`].
 pub fn execute(cx: Context, lifeline: &Lifeline, observers: &mut [Box<dyn Observer>]) -> Result<Ending, Failure> {
     Executor::new(cx, lifeline, observers)
         .map_err(|error| Failure { what: "set the event loop up", error })?
@@ -76,6 +82,8 @@ struct Attempt {
     adapters: Vec<Adapter>,
     control: Option<Control>,
     exit: Option<(Exit, process::Usage)>,
+    /// `Ended` has been said.
+    over: bool,
     trouble: Option<String>,
 }
 
@@ -103,9 +111,8 @@ struct Executor<'a> {
 impl<'a> Executor<'a> {
     fn new(cx: Context, lifeline: &Lifeline, observers: &'a mut [Box<dyn Observer>]) -> io::Result<Self> {
         let cx = Arc::new(cx);
-        // Before any thread is made, so that none of them is ever interrupted.
-        signal::block(&[SIGINT, SIGTERM, SIGHUP])?;
-        let signals = SignalFd::new(&[SIGINT, SIGTERM, SIGHUP])?;
+        hold_signals()?;
+        let signals = SignalFd::new(&ENDING)?;
         process::set_child_subreaper()?;
         let epoll = Epoll::new()?;
         let spawned = Arc::new(EventFd::new()?);
@@ -222,7 +229,8 @@ impl<'a> Executor<'a> {
             Action::Prepare(gang) => self.prepare(gang),
             Action::Spawn(task) => self.spawn(task),
             Action::OpenEdges(gang) => self.open_edges(gang),
-            Action::Release(task) => self.release(task),
+            Action::Release(task) => self.release(task, Gang::release),
+            Action::Abandon(task) => self.release(task, Gang::abandon),
             Action::Signal(task, signal) => self.signal(task, signal.0),
             Action::Kill(task) => self.signal(task, SIGKILL),
             Action::Settled(task, outcome) => {
@@ -250,10 +258,10 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn release(&mut self, task: TaskId) {
+    fn release(&mut self, task: TaskId, how: fn(&Gang, (StageId, u32)) -> Result<(), String>) {
         let planned = self.cx.plan.task(task);
         let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(planned.stage).gang) else { return };
-        if let Err(what) = gang.release((planned.stage, planned.replica)) {
+        if let Err(what) = how(gang, (planned.stage, planned.replica)) {
             let stage = self.cx.pipeline.stage(planned.stage);
             let message = format!("the edges of stage `{}` could not be ended: {what}", task_name(&self.cx, task));
             let diagnostic = Diagnostic::error(codes::ADAPTER, message).at(&stage.span, "this stage").help(
@@ -285,6 +293,7 @@ impl<'a> Executor<'a> {
             adapters: Vec::new(),
             control: None,
             exit: None,
+            over: false,
             trouble: None,
         });
         let number = attempt.number;
@@ -429,6 +438,7 @@ impl<'a> Executor<'a> {
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         if let Some((exit, _)) = attempt.exit
             && attempt.adapters.iter().all(Adapter::is_done)
+            && !std::mem::replace(&mut attempt.over, true)
         {
             let exit = if attempt.trouble.is_some() { Exit::Edge } else { exit };
             self.pending.push_back(Event::Ended(task, exit));

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use nexusflow_sys::guardian::Guardian;
 
-pub use executor::{Failure, execute};
+pub use executor::{Failure, execute, hold_signals};
 
 use crate::diag::Diagnostic;
 use crate::pipeline::{Pipeline, Stage};

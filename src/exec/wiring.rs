@@ -181,19 +181,19 @@ impl Gang {
 
     /// The replica ended well: what it wrote ends, what it read goes on without it.
     pub fn release(&self, owner: Owner) -> Result<(), String> {
-        let mut result = Ok(());
+        let closed = self.rings.iter().filter(|r| r.plan.producer == owner).try_for_each(|r| r.segment.close());
+        // What could not be closed is poisoned, and its readers find the same when they are woken.
+        closed.map_err(|e| e.to_string()).and(self.abandon(owner))
+    }
+
+    /// The replica reads no more. What it wrote has no end: that is for an end that was well.
+    pub fn abandon(&self, owner: Owner) -> Result<(), String> {
         for ring in &self.rings {
-            if ring.plan.producer == owner
-                && let Err(e) = ring.segment.close()
-            {
-                // Its readers find the same when they are woken.
-                result = Err(e.to_string());
-            }
             if let Some(at) = ring.plan.consumers.iter().position(|c| *c == owner) {
                 ring.segment.detach(at);
             }
         }
-        result.and(self.wake_all())
+        self.wake_all()
     }
 
     /// A process has died, perhaps between its last word and waking whom it should have.

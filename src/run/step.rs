@@ -127,9 +127,7 @@ impl State {
             unreachable!("only a running task ends");
         };
         let outcome = doomed.unwrap_or_else(|| self.judge(task, exit));
-        if outcome.is_good() {
-            actions.push(Action::Release(task));
-        }
+        actions.push(if outcome.is_good() { Action::Release(task) } else { Action::Abandon(task) });
         self.settle(task, outcome, actions);
         // A gang that is already on its way out has its culprit.
         if !outcome.is_good() && !matches!(outcome, Outcome::Stopped(_)) {

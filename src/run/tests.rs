@@ -239,7 +239,7 @@ fn who_writes_to_nobody_has_not_failed() {
     let mut run = Script::new(&pipeline(&["yes", "cat"], &["yes>cat"]));
     run.started(&[0, 1]);
     assert!(matches!(
-        run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(13))))[0],
+        run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(13))))[1],
         Action::Settled(_, Outcome::Failed(_))
     ));
 }
@@ -296,7 +296,7 @@ fn a_timeout_asks_then_kills() {
     run.now = Duration::from_secs(15);
     assert_eq!(run.event(Event::Tick), [Action::Kill(TaskId(0))]);
     let said = run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(9)))).to_vec();
-    assert_eq!(said[0], Action::Settled(TaskId(0), Outcome::TimedOut));
+    assert_eq!(said[1], Action::Settled(TaskId(0), Outcome::TimedOut));
     assert_eq!(said.last(), Some(&Action::Finish(Ending::TimedOut)));
 }
 
@@ -423,7 +423,7 @@ fn simulate(seed: u64) {
                             world[t.0 as usize]
                         );
                     }
-                    Action::Release(_) | Action::Dissolve(_) => {}
+                    Action::Release(_) | Action::Abandon(_) | Action::Dissolve(_) => {}
                     Action::Finish(ending) => finished = Some(ending),
                 }
             }

@@ -43,6 +43,8 @@ pub enum Action {
     OpenEdges(GangId),
     /// The task ended well: its outputs end, its inputs are detached.
     Release(TaskId),
+    /// The task ended otherwise: its inputs are detached, so that nobody waits for it to read.
+    Abandon(TaskId),
     /// Send a signal to the task's whole tree.
     Signal(TaskId, Signal),
     /// SIGKILL the task's whole tree.
