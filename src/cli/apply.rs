@@ -78,7 +78,7 @@ pub fn run(args: Args) -> ExitCode {
     let prom_file = args.prom_file.as_deref();
     let summary = Rc::new(RefCell::new(Summary::default()));
     let talk: Box<dyn Observer> = match args.format {
-        Format::Human => Box::new(Console::new(args.quiet)),
+        Format::Human => Box::new(Console::new(args.quiet, &pipeline)),
         Format::Json => Box::new(JsonLines),
     };
     let record = match Writer::start(&home.state) {

@@ -1,7 +1,7 @@
 //! What a person sees of a run, on stderr: a live line on a terminal, plain lines elsewhere, and what
 //! went wrong with the last words of who failed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::load;
 use crate::diag::Diagnostic;
 use crate::exec::Observer;
+use crate::pipeline::Pipeline;
 use crate::record::human::{bytes, duration, harmless};
 use crate::record::{Fact, Outcome, RunEnded, RunOutcome, StageEnded};
 
@@ -31,11 +32,14 @@ pub struct Console {
     ended: u32,
     running: BTreeSet<String>,
     counts: [u32; 6],
+    /// Stages with more than one replica.
+    replicated: HashSet<String>,
     edges: Vec<String>,
 }
 
 impl Console {
-    pub fn new(quiet: bool) -> Self {
+    pub fn new(quiet: bool, pipeline: &Pipeline) -> Self {
+        let replicated = pipeline.stages.iter().filter(|s| s.replicas > 1).map(|s| s.name.clone()).collect();
         let terminal = io::stderr().is_terminal() && !quiet;
         let bar = terminal.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -44,7 +48,17 @@ impl Console {
             bar
         });
         let color = load::colours(&io::stderr());
-        Self { bar, quiet, color, tasks: 0, ended: 0, running: BTreeSet::new(), counts: [0; 6], edges: vec![] }
+        Self {
+            bar,
+            quiet,
+            color,
+            tasks: 0,
+            ended: 0,
+            running: BTreeSet::new(),
+            counts: [0; 6],
+            edges: vec![],
+            replicated,
+        }
     }
 
     /// One line above the live one. A stderr that takes nothing is no reason to end a run.
@@ -137,13 +151,9 @@ impl Console {
         if ended.outcome == RunOutcome::Succeeded { self.chat(&line) } else { self.line(&line) }
     }
 
-    /// `hash@2`; which stages have replicas shows only as they come, and `@0` of one is no lie.
+    /// `hash@2`, or `walk` where there is only one.
     fn name(&self, stage: &str, replica: u32) -> String {
-        if replica == 0 && !self.running.contains(&format!("{stage}@0")) {
-            stage.to_owned()
-        } else {
-            format!("{stage}@{replica}")
-        }
+        if self.replicated.contains(stage) { format!("{stage}@{replica}") } else { stage.to_owned() }
     }
 }
 
@@ -164,7 +174,7 @@ impl Observer for Console {
             Fact::StageStarted(started) => {
                 let name = self.name(&started.stage, started.replica);
                 if self.tasks <= MANY && self.bar.is_none() {
-                    self.chat(&format!("started {name}, process {} on CPUs {}", started.pid, started.cpus));
+                    self.chat(&format!("started {name}, process {} on {}", started.pid, cpus(&started.cpus)));
                 }
                 self.running.insert(name);
             }
@@ -184,6 +194,12 @@ impl Observer for Console {
             None => show(),
         }
     }
+}
+
+/// `CPU 1`, `CPUs 0-1`.
+fn cpus(list: &str) -> String {
+    let many = list.contains([',', '-']);
+    format!("{} {list}", if many { "CPUs" } else { "CPU" })
 }
 
 /// The last lines of a log, which may be huge and need not be text.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod console;
+mod convert;
 mod demo;
 mod dirs;
 mod explain;
@@ -86,6 +87,8 @@ enum Dag {
     Plan(plan::Args),
     /// Draw the graph of a pipeline
     Graph(graph::Args),
+    /// Turn a pipeline file into YAML or TOML
+    Convert(convert::Args),
     History(history::HistoryArgs),
     Show(history::ShowArgs),
     Logs(history::LogsArgs),
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Verb::Dag(Dag::Validate(args)) => validate::run(&args),
         Verb::Dag(Dag::Plan(args)) => plan::run(&args),
         Verb::Dag(Dag::Graph(args)) => graph::run(&args),
+        Verb::Dag(Dag::Convert(args)) => convert::run(&args),
         Verb::Dag(Dag::History(args)) => history::history(&args),
         Verb::Dag(Dag::Show(args)) => history::show(&args),
         Verb::Dag(Dag::Logs(args)) => history::logs(&args),
