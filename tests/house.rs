@@ -60,7 +60,8 @@ const IMPURE: &[&str] = &[
     "libc",
     "rusqlite",
     "indicatif",
-    "anstream",
+    "anstream::stdout",
+    "anstream::stderr",
     "clap",
 ];
 
@@ -230,6 +231,17 @@ fn codes_are_in_the_catalogue_once() {
         }
     }
     none(wrong);
+}
+
+#[test]
+fn every_code_of_the_catalogue_is_told_somewhere() {
+    let (catalogue, rest): (Vec<_>, Vec<_>) =
+        modules().into_iter().map(|(_, s)| s).partition(|s| s.path.starts_with("src/diag/codes"));
+    let used: BTreeSet<&str> = rest.iter().flat_map(|s| &s.tokens).map(|t| t.text.as_str()).collect();
+    let rows = catalogue.iter().flat_map(|s| s.tokens.windows(2).map(move |w| (s, w)));
+    let named = rows.filter(|(_, w)| w[1].is("=") && w[0].text.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+    let unused = named.filter(|(_, w)| !used.contains(w[0].text.as_str()));
+    none(unused.map(|(s, w)| format!("{}:{}: {} is never told", s.name(), w[0].line, w[0].text)).collect());
 }
 
 /// README, ARCHITECTURE and their like, and everything in docs/.

@@ -44,7 +44,7 @@ pub fn tree(path: &Path, found: &mut Diagnostics) -> Option<Node> {
     let name = path.display().to_string();
     let Some(format) = document::Format::from_path(path) else {
         // A place that is not there would point into a text that nobody wrote.
-        let d = Diagnostic::error(codes::UNREADABLE, format!("{name}: is it YAML or TOML? Its name does not say"));
+        let d = Diagnostic::error(codes::UNKNOWN_FORMAT, format!("{name}: is it YAML or TOML? Its name does not say"));
         found.push(at_top(d, &name).help("let the name end in .yaml, .yml or .toml"));
         return None;
     };

@@ -8,9 +8,8 @@ use crate::diag::{Diagnostic, Diagnostics, Source, Span, codes};
 /// The text of a file under the name the user gave it. A UTF-8 byte order mark at its start is taken off.
 pub fn source_from_bytes(name: &str, bytes: Vec<u8>, found: &mut Diagnostics) -> Option<Arc<Source>> {
     if bytes.len() > MAX_BYTES {
-        let d = Diagnostic::error(codes::TOO_LARGE, format!("{name} is too large for a pipeline file"))
-            .note(format!("it has {} bytes; the limit is {MAX_BYTES} (16 MiB)", bytes.len()))
-            .help("use `replicas` for many alike stages, and `include` to join files");
+        let d = Diagnostic::error(codes::TOO_LARGE, "the file is larger than 16 MiB, the limit for a pipeline file")
+            .help("use `replicas` for many alike stages, and leave data to files that stages read");
         found.push(d.at(&whole(name, String::new()), ""));
         return None;
     }

@@ -57,20 +57,19 @@ pub fn value(shape: &'static Shape, site: Site) -> Option<String> {
         return Some(words.iter().map(|w| format!("`{}`: {}", w.word, w.doc)).collect::<Vec<_>>().join("; "));
     }
     let Some(key) = site.key else {
-        return Some(match (site.name, shape) {
-            ("", _) => "a file begins with `version: 1`, `name: …` and `stages:`".into(),
-            (_, Shape::Text) => "write text, in quotes where it begins with `[`, `{` or `*`".into(),
-            (name, Shape::Record(record)) => {
-                let key = record.keys.iter().find(|k| k.example.is_some() && k.later.is_none())?;
-                format!("for instance `{name}: {{ {}: {} }}`", key.name, key.example?)
-            }
-            _ => return None,
-        });
+        if site.name.is_empty() {
+            return Some("a file begins with `version: 1`, `name: …` and `stages:`".into());
+        }
+        if let Some(record) = records_of(shape).next() {
+            let key = record.keys.iter().find(|k| k.example.is_some() && k.later.is_none())?;
+            return Some(format!("for instance `{}: {{ {}: {} }}`", site.name, key.name, key.example?));
+        }
+        return Some("write text, in quotes where it begins with `[`, `{` or `*`".into());
     };
-    match (key.example.or(key.default), site.item) {
-        (Some(example), _) => Some(format!("for instance `{}: {example}`", key.name)),
-        (None, _) => Some(format!("`{}`: {}", key.name, key.doc)),
-    }
+    Some(match key.example.or(key.default) {
+        Some(example) => format!("for instance `{}: {example}`", key.name),
+        None => key.doc.into(),
+    })
 }
 
 fn words_of(shape: &'static Shape) -> &'static [Word] {

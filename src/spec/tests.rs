@@ -250,7 +250,7 @@ stages:
 "#;
     insta::assert_snapshot!(mistakes(text), @r##"
 NF0206: `Upper` cannot be the name of a var @ "Upper" | names of vars are at most 64 lower-case letters, digits and `_`, and do not begin with a digit
-NF0203: `list` must be a plain value or a mapping, not a list @ "[1]"
+NF0203: `list` must be a plain value (text, number or boolean) or a mapping, not a list @ "[1]" | for instance `list: { default: 9000 }`
 NF0206: `LOG` cannot be the name of a var @ "LOG" | names of vars are at most 64 lower-case letters, digits and `_`, and do not begin with a digit
 NF0216: a var cannot be called `self` @ "self" | `${self}` has a meaning of its own; choose another name
 NF0216: the default of a var does not refer to other values @ "${n}" | write the value itself; literally it is `$${n}`

@@ -216,7 +216,7 @@ impl Shape {
             Shape::CpuList => "a CPU list like \"0-3,8\"".into(),
             Shape::Text => "text".into(),
             Shape::Path => "a path".into(),
-            Shape::Scalar => "a plain value".into(),
+            Shape::Scalar => "a plain value (text, number or boolean)".into(),
             Shape::Version => "the number 1".into(),
             Shape::List { .. } => "a list".into(),
             Shape::Map { what, .. } => format!("a mapping with a key for each {what}"),
