@@ -1,11 +1,11 @@
 //! `demo`: the stages of `pipelines/duplicates.yaml`. They are started by a run, not by hand.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
+use super::{complain, exit};
 use crate::demo;
 
 /// Be one of the stages of pipelines/duplicates.yaml
@@ -48,9 +48,6 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            let _ = writeln!(std::io::stderr(), "error: {e}");
-            ExitCode::FAILURE
-        }
+        Err(e) => complain(e, exit::FAILED),
     }
 }

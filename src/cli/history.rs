@@ -8,11 +8,8 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::{dirs, logs};
+use super::{complain, dirs, exit, logs};
 use crate::record::{NotFound, Reader, Run, show};
-
-/// A wrong word on the command line.
-const USAGE: u8 = 2;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -125,14 +122,9 @@ fn answer(verb: impl FnOnce(&Path, &mut dyn Write) -> Result<(), Trouble>) -> Ex
     let done = dirs::state().map_err(Trouble::Failed).and_then(|state| verb(&state, &mut out));
     match done.and_then(|()| Ok(out.flush()?)) {
         Ok(()) | Err(Trouble::Closed) => ExitCode::SUCCESS,
-        Err(Trouble::Usage(e)) => complain(&e, ExitCode::from(USAGE)),
-        Err(Trouble::Failed(e)) => complain(&e, ExitCode::FAILURE),
+        Err(Trouble::Usage(e)) => complain(e, exit::USAGE),
+        Err(Trouble::Failed(e)) => complain(e, exit::FAILED),
     }
-}
-
-fn complain(message: &str, code: ExitCode) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {message}");
-    code
 }
 
 fn print_json(out: &mut dyn Write, value: &serde_json::Value) -> io::Result<()> {
