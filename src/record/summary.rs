@@ -43,7 +43,10 @@ pub struct Last {
 impl Summary {
     pub fn fold(&mut self, fact: &Fact) {
         match fact {
-            Fact::RunStarted(f) => self.started = Some(f.clone()),
+            Fact::RunStarted(f) => {
+                self.stages.reserve_exact(f.stages as usize);
+                self.started = Some(f.clone());
+            }
             Fact::StageStarted(f) => {
                 let stage = self.stage(&f.stage);
                 stage.attempts += 1;
@@ -81,6 +84,7 @@ impl StageSummary {
     fn end(&mut self, f: &StageEnded) {
         let replica = f.replica as usize;
         if self.replicas.len() <= replica {
+            self.replicas.reserve_exact(replica + 1 - self.replicas.len());
             self.replicas.resize(replica + 1, None);
         }
         self.replicas[replica] = Some(Last { outcome: f.outcome, status: f.status() });
