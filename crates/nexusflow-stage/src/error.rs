@@ -5,7 +5,6 @@ use std::io;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The process was not started by nexusflow as a stage.
@@ -45,6 +44,13 @@ impl Error {
     /// Nobody reads any more: for a program in a chain that is no failure, as SIGPIPE is none.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed { .. })
+    }
+}
+
+/// As for people: it is what `main` shows when it returns an error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

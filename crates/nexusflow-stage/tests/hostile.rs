@@ -1,0 +1,159 @@
+//! A peer that writes nonsense into the shared memory poisons the edge. It never crashes or holds up who uses it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nexusflow_stage::Error;
+use nexusflow_stage::ring::{Next, Producer, Segment, SegmentOptions, Until, WaitMode};
+use proptest::prelude::*;
+
+const CAPACITY: u64 = 4096;
+const FILE: u64 = 2 * CAPACITY;
+
+fn segment() -> Segment {
+    Segment::create(&SegmentOptions { name: "test", capacity: CAPACITY, consumers: 1, wait: WaitMode::Block }).unwrap()
+}
+
+/// What is written where: whole words at the places where words are, or any bytes anywhere.
+fn scribbles(file_len: u64) -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
+    let word = prop_oneof![
+        any::<u64>(),
+        Just(u64::MAX),
+        Just(0),
+        0u64..10_000,
+        // A ready header in its turn, of any length.
+        (0u64..600, any::<u32>()).prop_map(|(at, len)| u64::from(len) << 32 | at << 2 | 1),
+    ];
+    let one = prop_oneof![
+        (0..file_len / 8, word).prop_map(|(at, word)| (at * 8, word.to_le_bytes().to_vec())),
+        (0..file_len - 64, prop::collection::vec(any::<u8>(), 1..64)),
+    ];
+    prop::collection::vec(one, 1..20)
+}
+
+fn scribble(file: &File, all: &[(u64, Vec<u8>)]) {
+    for (at, bytes) in all {
+        file.write_all_at(bytes, *at).unwrap();
+    }
+}
+
+/// Errors that nonsense may cause.
+fn expected(e: &Error) -> bool {
+    matches!(
+        e,
+        Error::Poisoned { .. }
+            | Error::TimedOut
+            | Error::Closed { .. }
+            | Error::Finished { .. }
+            | Error::TooLong { .. }
+            | Error::Io { .. }
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_reader_survives_any_data(
+        sent in prop::collection::vec(0usize..300, 0..8),
+        scribbled in scribbles(FILE),
+    ) {
+        let segment = segment();
+        let file = File::from(segment.producer_fds().unwrap().remove(0));
+        let mut producer = segment.producer().unwrap();
+        let mut consumer = segment.consumer(0).unwrap();
+        for len in sent {
+            prop_assert!(producer.try_write(&vec![1; len]).is_ok());
+        }
+        let _ = consumer.try_peek().unwrap();
+        scribble(&file, &scribbled);
+        let mut read = 0;
+        loop {
+            match consumer.peek(Until::timeout(Duration::ZERO)) {
+                Ok(Some(message)) => {
+                    read += message.to_vec().len() + 8;
+                    prop_assert!(message.len() as u64 <= CAPACITY);
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    prop_assert!(expected(&e), "{}", e);
+                    break;
+                }
+            }
+            consumer.advance();
+            if read.is_multiple_of(3) {
+                consumer.release();
+            }
+            prop_assert!(read as u64 <= 2 * CAPACITY, "it never goes round for ever");
+        }
+        let _ = (segment.close(), segment.drained(0), segment.wake_all(), segment.stats());
+        for again in [segment.consumer(0).map(drop), segment.producer().map(drop)] {
+            if let Err(e) = again {
+                prop_assert!(expected(&e), "{}", e);
+            }
+        }
+        let _ = producer.try_write(b"more");
+    }
+
+    #[test]
+    fn a_writer_survives_any_cursor(
+        sent in prop::collection::vec(0usize..300, 0..8),
+        scribbled in scribbles(CAPACITY),
+    ) {
+        let segment = segment();
+        let file = File::from(segment.consumer_fds(0).unwrap().remove(1));
+        let mut producer = segment.producer().unwrap();
+        for len in sent {
+            prop_assert!(producer.try_write(&vec![1; len]).is_ok());
+        }
+        scribble(&file, &scribbled);
+        for _ in 0..100 {
+            if let Err(e) = producer.write(&[2; 100], Until::timeout(Duration::ZERO)) {
+                prop_assert!(expected(&e), "{}", e);
+                break;
+            }
+        }
+        producer.finish();
+        let _ = (segment.close(), segment.drained(0), segment.wake_all(), segment.stats());
+        match Producer::from_fds("test", CAPACITY, segment.producer_fds().unwrap()) {
+            Ok(mut again) => drop(again.try_write(b"x")),
+            Err(e) => prop_assert!(expected(&e), "{}", e),
+        }
+        if let Ok(mut consumer) = segment.consumer(0) {
+            let _ = consumer.try_peek();
+        }
+    }
+}
+
+#[test]
+fn scribbling_while_the_reader_reads_is_harmless() {
+    let segment = segment();
+    let file = File::from(segment.producer_fds().unwrap().remove(0));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let mut n = 1u64;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let word = if n & 1 << 40 == 0 { n } else { (n >> 50) << 32 | 1 };
+                file.write_all_at(&word.to_le_bytes(), CAPACITY + (n >> 52) / 8 * 8).unwrap();
+            }
+        });
+        for _ in 0..2000 {
+            let mut consumer = segment.consumer(0).unwrap();
+            for _ in 0..100 {
+                match consumer.try_peek() {
+                    Ok(Next::Message(message)) => assert!(message.to_vec().len() as u64 <= CAPACITY),
+                    Ok(_) => {}
+                    Err(e) => {
+                        assert!(expected(&e), "{e}");
+                        break;
+                    }
+                }
+                consumer.advance();
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
