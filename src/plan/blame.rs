@@ -6,10 +6,10 @@ use super::demand::{Want, nodes};
 use super::problem::Problem;
 use super::search::{Outcome, Scope, amount, search};
 
-/// Steps of each search that narrows a conflict down; there may be hundreds.
-const STEPS: usize = 5_000;
-/// Searches in all.
-const MAX_SEARCHES: usize = 400;
+/// Steps of each search that narrows a conflict down, and of all of them. Most conflicts show without a single step,
+/// since the counts do not add up.
+const STEPS: usize = 3_000;
+const ALL_STEPS: usize = 200_000;
 /// Conflicts told at once.
 const MAX_CONFLICTS: usize = 16;
 /// Stages named in one message, and labels of one diagnostic.
@@ -28,14 +28,17 @@ pub(super) fn undecided(p: &Problem, told: &mut Diagnostics) {
 
 /// Tells every conflict that stands on its own.
 pub(super) fn impossible(p: &Problem, mut scope: Scope, told: &mut Diagnostics) {
-    let mut searches = 0;
-    scope.steps = STEPS;
+    let mut budget = ALL_STEPS;
     for _ in 0..MAX_CONFLICTS {
-        let stages = fewest(p, &scope, &mut searches);
+        scope.steps = 0;
+        if possible(p, &scope) {
+            scope.steps = STEPS;
+        }
+        let stages = fewest(p, &scope, &mut budget);
         told.push(conflict(p, &scope, &stages));
         // The rest is looked at without these: what still clashes is another mistake.
         stages.iter().for_each(|&s| scope.active[s] = false);
-        if stages.is_empty() || possible(p, &scope) {
+        if stages.is_empty() || possible(p, &Scope { steps: STEPS, ..scope.clone() }) {
             break;
         }
     }
@@ -47,22 +50,23 @@ fn possible(p: &Problem, scope: &Scope) -> bool {
 }
 
 /// Drops stages, in chunks that get smaller, for as long as what remains is still impossible.
-fn fewest(p: &Problem, scope: &Scope, searches: &mut usize) -> Vec<usize> {
+fn fewest(p: &Problem, scope: &Scope, budget: &mut usize) -> Vec<usize> {
     let mut kept: Vec<usize> = (0..scope.active.len()).filter(|&s| scope.active[s]).collect();
     let mut chunk = kept.len().div_ceil(2).max(1);
     loop {
         let mut from = kept.len();
-        // From the back: of two equal culprits the later one in the file is kept out.
+        // From the back: of equal culprits the first ones in the file are named.
         while from > 0 {
             let start = from.saturating_sub(chunk);
             let rest: Vec<usize> = kept[..start].iter().chain(&kept[from..]).copied().collect();
-            *searches += 1;
-            if *searches <= MAX_SEARCHES && !possible(p, &only(scope, &rest)) {
+            let cost = scope.steps + kept.len() / 100;
+            if *budget >= cost && !possible(p, &only(scope, &rest)) {
                 kept = rest;
             }
+            *budget = budget.saturating_sub(cost);
             from = start;
         }
-        if chunk == 1 || *searches > MAX_SEARCHES {
+        if chunk == 1 || *budget == 0 {
             return kept;
         }
         chunk = chunk.div_ceil(2).min(kept.len().max(1));

@@ -40,8 +40,9 @@ struct Frame {
 }
 
 impl Choices {
-    /// `nodes`: where it may be; those of the demand, or what `near` left of them.
-    pub fn new(p: &Problem, state: &State, task: usize, demand: &Demand, nodes: &NodeSet) -> Self {
+    /// `nodes`: where it may be; those of the demand, or what `near` left of them. Cores that are alike need not be told
+    /// from one another where only the `first` choice is asked for.
+    pub fn new(p: &Problem, state: &State, task: usize, demand: &Demand, nodes: &NodeSet, first: bool) -> Self {
         let stage = p.tasks[task].stage;
         let (wanted, whole) = match demand.want {
             Want::Cpus(n) => (n, false),
@@ -57,7 +58,7 @@ impl Choices {
                 continue;
             }
             let next = classes.len();
-            let class = *classes.entry(class(p, state, core, &cpus)).or_insert(next);
+            let class = if first { 0 } else { *classes.entry(class(p, state, core, &cpus)).or_insert(next) };
             cpus.sort_by_key(|&c| (thousandths(state.load[c]), state.users[c], c));
             let most = if whole || demand.idle_siblings { 1 } else { cpus.len() };
             slots.push((core, Slot { cpus, whole, most, preferred: 1, class }));
@@ -67,7 +68,7 @@ impl Choices {
         let mut rest: Vec<usize> =
             slots.iter().rev().scan(0, |sum, s| Some(*sum + s.most).inspect(|n| *sum = *n)).collect();
         rest.reverse();
-        Self { slots, rest, frames: vec![], skipped: vec![0; classes.len()], remaining: wanted, started: false }
+        Self { slots, rest, frames: vec![], skipped: vec![0; classes.len().max(1)], remaining: wanted, started: false }
     }
 
     /// What the `k`-th option of a slot takes: the preferred number, then more to fewer, at last nothing.
@@ -151,7 +152,7 @@ fn class(p: &Problem, state: &State, core: usize, open: &[usize]) -> (u32, usize
 /// What a group of cores (an L3 or a node) can offer.
 #[derive(Default, Clone)]
 struct Group {
-    id: u32,
+    id: usize,
     node: u32,
     package: u32,
     units: usize,
@@ -175,46 +176,47 @@ fn rank(p: &Problem, state: &State, stage: usize, demand: &Demand, wanted: usize
     let near = neighbours(p, state, stage);
     let calm =
         |slot: &Slot| slot.cpus.iter().filter(|&&c| state.load[c] + demand.load <= 1.0 + 1e-9).count().min(slot.most);
-    let gather = |of: &dyn Fn(usize) -> u32| -> Vec<Group> {
-        let mut groups: Vec<Group> = vec![];
-        let mut at: HashMap<u32, usize> = HashMap::new();
+    let gather = |count: usize, of: &dyn Fn(usize) -> usize| -> Vec<Group> {
+        let mut groups: Vec<Group> = vec![Group::default(); count];
         for (core, slot) in slots.iter() {
-            let c = &p.m.cores[*core];
-            let index = *at.entry(of(*core)).or_insert_with(|| {
+            let (id, c) = (of(*core), &p.m.cores[*core]);
+            let g = &mut groups[id];
+            if g.cores == 0 {
                 let pull = near.iter().map(|(n, w)| w * closeness(p, *core, *n)).sum();
-                groups.push(Group { id: of(*core), node: c.node, package: c.package, pull, ..Group::default() });
-                groups.len() - 1
-            });
-            let g = &mut groups[index];
+                *g = Group { id, node: c.node, package: c.package, pull, ..Group::default() };
+            }
             g.units += slot.most;
             g.calm += calm(slot);
             g.cores += 1;
             g.load += slot.cpus.iter().map(|&c| state.load[c]).sum::<f64>();
         }
+        groups.retain(|g| g.cores > 0);
         groups.sort_by_cached_key(|g| g.key(wanted));
         groups
     };
-    let l3s = gather(&|core| p.m.cores[core].l3);
+    let l3s = gather(p.m.topology.l3s.len(), &|core| p.m.cores[core].l3 as usize);
     let Some(mut home) = l3s.first().cloned() else { return };
     let mut home_cores = home.cores;
-    let nodes = gather(&|core| p.m.cores[core].node);
     if home.calm < wanted {
+        let nodes = gather(p.m.topology.nodes.len(), &|core| p.m.cores[core].node_index);
         let node = &nodes[0];
-        home = l3s.iter().find(|l3| l3.node == node.id).unwrap_or(&home).clone();
+        home = l3s.iter().find(|l3| l3.node == node.node).unwrap_or(&home).clone();
         if home.units < wanted {
             home_cores = if node.units >= wanted { node.cores } else { slots.len() };
         }
     }
-    let l3_rank: HashMap<u32, usize> = l3s.iter().enumerate().map(|(i, g)| (g.id, i)).collect();
-    let (t, first_busy) = (p.m.topology, demand.avoid_siblings);
+    let mut l3_rank = vec![0; p.m.topology.l3s.len()];
+    l3s.iter().enumerate().for_each(|(rank, l3)| l3_rank[l3.id] = rank);
+    let first_busy = demand.avoid_siblings;
+    let distances = p.m.topology.node(home.node).map_or(&[][..], |n| &n.distances);
     slots.sort_by_cached_key(|(core, slot)| {
         let c = &p.m.cores[*core];
-        let distance = t.distance(home.node, c.node).unwrap_or(u32::MAX);
+        let distance = distances.get(c.node_index).copied().unwrap_or(u32::MAX);
         let overloaded = calm(slot) == 0;
         let busy = overloaded || state.core_users[*core] > 0;
         let load: f64 = p.m.cores[*core].cpus.clone().map(|c| state.load[c]).sum();
-        let (node, l3) = ((c.node != home.node, c.package != home.package, distance, c.node), l3_rank[&c.l3]);
-        (node, first_busy && busy, c.l3 != home.id, l3, overloaded, busy, thousandths(load), *core)
+        let (node, l3) = ((c.node != home.node, c.package != home.package, distance, c.node), l3_rank[c.l3 as usize]);
+        (node, first_busy && busy, c.l3 as usize != home.id, l3, overloaded, busy, thousandths(load), *core)
     });
     // Distinct cores before siblings: within the home where CPUs may share, over all where they should not.
     let over = if demand.avoid_siblings { slots.len() } else { home_cores };

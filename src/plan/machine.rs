@@ -20,6 +20,8 @@ pub(super) struct Core {
     pub cpus: Range<usize>,
     pub l3: u32,
     pub node: u32,
+    /// Of the node, in [`Topology::nodes`].
+    pub node_index: usize,
     pub package: u32,
 }
 
@@ -33,7 +35,9 @@ impl<'a> Machine<'a> {
             machine.cpus.extend(core.iter().map(|p| Cpu { id: p.id, core: machine.cores.len() }));
             let first = core[0];
             let cpus = start..machine.cpus.len();
-            machine.cores.push(Core { cpus, l3: first.l3, node: first.node, package: first.package });
+            let (l3, node, package) = (first.l3, first.node, first.package);
+            let node_index = topology.nodes.partition_point(|n| n.id < node);
+            machine.cores.push(Core { cpus, l3, node, node_index, package });
         }
         machine
     }

@@ -8,6 +8,7 @@ mod blame;
 mod choices;
 mod demand;
 pub mod explain;
+mod groups;
 mod machine;
 mod prefer;
 mod problem;

@@ -9,6 +9,7 @@ use crate::topology::NodeSet;
 
 use super::choices::Choices;
 use super::demand::{Demand, Want};
+use super::groups::Groups;
 use super::problem::Problem;
 use super::state::State;
 
@@ -49,67 +50,55 @@ enum Options {
     Cpus(Choices),
 }
 
-/// What is still to come and must keep its CPUs: how many of which nodes.
-struct Pending {
+/// Tasks that ask for the same: what suits one suits all.
+struct Kind {
+    /// One of their stages.
     stage: usize,
-    tasks: usize,
+    /// How many are still to be placed; sharing ones, which take nothing from one another, count as one for ever.
+    pending: usize,
 }
 
 /// The search, and afterwards what it found.
 pub(super) struct Search<'a> {
     p: &'a Problem<'a>,
     pub state: State,
-    groups: Vec<Vec<usize>>,
+    groups: Groups,
     vars: Vec<Var>,
-    /// Sharing stages, one for each kind of demand: what suits one suits all of its kind.
-    easy: Vec<usize>,
+    kinds: Vec<Kind>,
+    /// By stage, of those that are searched for.
+    kind_of: Vec<usize>,
+    /// `near` groups of sharing stages alone, one for each kind. They settle when the first of them is admitted.
+    easy_groups: Vec<usize>,
     floats: bool,
+    /// Steps used up.
+    steps: usize,
 }
 
 /// Places all that has to be searched for. What merely shares is left to [`Search::admit`], which then cannot fail.
 pub(super) fn search<'a>(p: &'a Problem<'a>, scope: &Scope) -> Outcome<'a> {
-    let groups = near_groups(p, &scope.active);
-    let state = State::new(p);
-    let mut search = Search { p, state, groups, vars: vec![], easy: vec![], floats: scope.floats };
+    let groups = Groups::new(p, &scope.active);
+    let mut search = Search {
+        p,
+        state: State::new(p),
+        groups,
+        vars: vec![],
+        kinds: vec![],
+        kind_of: vec![],
+        easy_groups: vec![],
+        floats: scope.floats,
+        steps: 0,
+    };
     match search.fix(&scope.active) {
         true => search.run(scope.steps),
         false => Outcome::Impossible,
     }
 }
 
-/// Stages that `near` strictly ties together, in groups of two or more (or of several replicas).
-fn near_groups(p: &Problem, active: &[bool]) -> Vec<Vec<usize>> {
-    let mut groups = vec![];
-    let mut seen = vec![false; p.demands.len()];
-    for stage in 0..p.demands.len() {
-        // One that only prefers is placed later, but must then find the others on one node.
-        let member = |s: usize| active[s] || p.demands[s].as_ref().is_some_and(|d| !d.strict);
-        let tied = |s: usize| p.near[s].iter().filter(move |t| t.strict && member(t.with)).map(|t| t.with);
-        if seen[stage] || !active[stage] || tied(stage).next().is_none() {
-            continue;
-        }
-        let (mut group, mut next) = (vec![], vec![stage]);
-        seen[stage] = true;
-        while let Some(s) = next.pop() {
-            group.push(s);
-            for other in tied(s) {
-                if !std::mem::replace(&mut seen[other], true) {
-                    next.push(other);
-                }
-            }
-        }
-        group.sort_unstable();
-        groups.push(group);
-    }
-    groups
-}
-
 impl<'a> Search<'a> {
     /// Places what has no choice, and lists what has.
     fn fix(&mut self, active: &[bool]) -> bool {
         let p = self.p;
-        let mut kinds = BTreeMap::new();
-        let (mut alone, mut tied) = (vec![], vec![]);
+        let (mut alone, mut tied, mut easy) = (vec![], vec![], vec![]);
         for (task, t) in p.tasks.iter().enumerate().filter(|(_, t)| active[t.stage]) {
             let demand = p.demand(task);
             if let Want::Fixed(cpus) = &demand.want {
@@ -122,10 +111,15 @@ impl<'a> Search<'a> {
             } else if p.apart[t.stage].iter().any(|tie| tie.strict) {
                 tied.push(task);
             } else {
-                let group = self.groups.iter().position(|g| g.contains(&t.stage));
-                let (units, whole) = amount(demand);
-                kinds.entry((units, whole, demand.nodes.clone(), group)).or_insert(t.stage);
+                easy.push(t.stage);
             }
+        }
+        if !self.settle_groups() {
+            return false;
+        }
+        self.sort_kinds(alone.iter().chain(&tied).map(|&task| p.tasks[task].stage), &easy);
+        if !self.hopeful() {
+            return false;
         }
         let slack = |task: &usize| {
             let d = p.demand(*task);
@@ -133,28 +127,79 @@ impl<'a> Search<'a> {
         };
         alone.sort_by_cached_key(slack);
         tied.sort_by_cached_key(slack);
-        self.easy = kinds.into_values().collect();
-        for (index, group) in self.groups.clone().iter().enumerate() {
-            let fixed: NodeSet = group
-                .iter()
-                .filter(|s| active[**s])
-                .filter_map(|&s| p.demands[s].as_ref())
-                .filter(|d| d.fixed())
-                .flat_map(|d| d.nodes.iter())
-                .collect();
-            match fixed.len() {
-                0 => self.vars.push(Var::Group(index)),
-                1 => self.settle(index, fixed.first()),
-                _ => return false,
+        self.vars.extend(alone.into_iter().chain(tied).map(Var::Task));
+        true
+    }
+
+    fn sort_kinds(&mut self, searched: impl Iterator<Item = usize>, easy: &[usize]) {
+        let p = self.p;
+        let mut group_is_searched = vec![false; self.groups.list.len()];
+        for var in &self.vars {
+            if let Var::Group(group) = var {
+                group_is_searched[*group] = true;
             }
         }
-        self.vars.extend(alone.into_iter().chain(tied).map(Var::Task));
-        self.hopeful(0)
+        self.kind_of = vec![usize::MAX; p.demands.len()];
+        let mut kinds = BTreeMap::new();
+        for (stage, searched) in searched.map(|s| (s, true)).chain(easy.iter().map(|s| (*s, false))) {
+            let (Some(d), group) = (&p.demands[stage], self.groups.of(stage)) else { continue };
+            let searched_group = group.filter(|g| group_is_searched[*g]);
+            if !searched && group.is_some() && searched_group.is_none() && self.state.node_of[stage].is_none() {
+                continue; // Its group is looked at as a whole.
+            }
+            // Ties to others make it one of its own kind.
+            let own = p.apart[stage].iter().any(|t| t.strict).then_some(stage);
+            let takes = (searched, d.exclusive, d.idle_siblings);
+            let key = (amount(d), takes, domain(&self.state, stage, d), searched_group, own);
+            let kind = *kinds.entry(key).or_insert_with(|| {
+                self.kinds.push(Kind { stage, pending: 0 });
+                self.kinds.len() - 1
+            });
+            let pending = &mut self.kinds[kind].pending;
+            *pending = if searched { *pending + 1 } else { 1 };
+            self.kind_of[stage] = kind;
+        }
+    }
+
+    /// Settles groups with fixed CPUs; of the others, those that take something from others are searched for.
+    fn settle_groups(&mut self) -> bool {
+        let p = self.p;
+        let mut kinds = BTreeMap::new();
+        for (index, group) in self.groups.list.iter().enumerate() {
+            match group.fixed_node(p) {
+                Err(()) => return false,
+                Ok(Some(node)) => group.settle(&mut self.state, Some(node)),
+                Ok(None) => {
+                    let takes = |s: &usize| {
+                        p.demands[*s].as_ref().is_some_and(Demand::alone) || p.apart[*s].iter().any(|t| t.strict)
+                    };
+                    if group.active.iter().any(takes) {
+                        self.vars.push(Var::Group(index));
+                        continue;
+                    }
+                    let demands = group.active.iter().filter_map(|s| p.demands[*s].as_ref());
+                    let mut kind: Vec<_> = demands.map(|d| (amount(d), &d.nodes)).collect();
+                    kind.sort_unstable();
+                    kind.dedup();
+                    // With members that come later, each group may settle differently: a kind of its own.
+                    let own = (group.active.len() < group.members.len()).then_some(index);
+                    kinds.entry((kind, own)).or_insert(index);
+                }
+            }
+        }
+        self.easy_groups = kinds.into_values().collect();
+        true
     }
 
     /// Places a task beside what is placed already, as `demand` says, if that leaves the others what they need.
     pub fn admit(&mut self, task: usize, demand: &Demand) -> bool {
         let (p, stage) = (self.p, self.p.tasks[task].stage);
+        if let (None, Some(group)) = (self.state.node_of[stage], self.groups.of(stage)) {
+            let group = &self.groups.list[group];
+            let nodes = group.nodes(p, &self.state, &[], false);
+            let suits = |n: &&u32| demand.nodes.contains(**n);
+            group.settle(&mut self.state, nodes.iter().find(suits).or(nodes.first()).copied());
+        }
         let ways: Box<dyn Iterator<Item = Vec<usize>>> = match &demand.want {
             Want::Fixed(cpus) if cpus.iter().all(|&c| self.open(stage, demand, c)) => {
                 Box::new(std::iter::once(cpus.clone()))
@@ -162,12 +207,17 @@ impl<'a> Search<'a> {
             Want::Fixed(_) => Box::new(std::iter::empty()),
             _ => {
                 let nodes = domain(&self.state, stage, demand);
-                Box::new(Choices::new(p, &self.state, task, demand, &nodes).take(ADMIT_CHOICES))
+                let first = !demand.alone();
+                Box::new(Choices::new(p, &self.state, task, demand, &nodes, first).take(if first {
+                    1
+                } else {
+                    ADMIT_CHOICES
+                }))
             }
         };
         for cpus in ways {
             self.state.put(p, task, demand, cpus);
-            if !demand.alone() || self.hopeful(self.vars.len()) {
+            if !demand.alone() || self.hopeful() {
                 return true;
             }
             self.state.take(p, task, demand);
@@ -181,14 +231,7 @@ impl<'a> Search<'a> {
             && self.state.usable(self.p, stage, demand, cpu)
     }
 
-    fn settle(&mut self, group: usize, node: Option<u32>) {
-        for &stage in &self.groups[group] {
-            self.state.node_of[stage] = node;
-        }
-    }
-
     fn run(mut self, limit: usize) -> Outcome<'a> {
-        let mut steps = 0;
         let mut levels: Vec<Options> = vec![];
         loop {
             let depth = levels.len();
@@ -200,12 +243,12 @@ impl<'a> Search<'a> {
             loop {
                 let Some(level) = levels.len().checked_sub(1) else { return Outcome::Impossible };
                 let var = self.vars[level];
-                steps += 1 + (self.vars.len() - level + self.easy.len()) * self.p.m.cores.len() / WORK_PER_STEP;
-                if steps > limit {
+                self.steps += 1;
+                if self.steps > limit {
                     return Outcome::Undecided;
                 }
                 match self.take_next(var, &mut levels[level]) {
-                    true if self.hopeful_after(level) => break,
+                    true if self.hopeful_after(var) => break,
                     true => self.undo(var),
                     false => {
                         levels.pop();
@@ -222,18 +265,15 @@ impl<'a> Search<'a> {
         let p = self.p;
         match var {
             Var::Group(group) => {
-                let room = |node: u32| -> usize {
-                    let demands = self.groups[group].iter().filter_map(|&s| Some((s, p.demands[s].as_ref()?)));
-                    demands.map(|(s, d)| self.state.room(p, s, d, &[node].into_iter().collect())).sum()
-                };
-                let mut nodes: Vec<u32> = p.m.nodes().iter().collect();
-                nodes.sort_by_cached_key(|&n| (std::cmp::Reverse(room(n)), n));
-                Options::Nodes(nodes.into_iter())
+                let before = self.vars.iter().map_while(|v| if let Var::Group(g) = v { Some(*g) } else { None });
+                let settled: Vec<(u32, usize)> =
+                    before.filter_map(|g| Some((self.state.node_of[self.groups.list[g].members[0]]?, g))).collect();
+                Options::Nodes(self.groups.list[group].nodes(p, &self.state, &settled, true).into_iter())
             }
             Var::Task(task) => {
                 let (stage, demand) = (p.tasks[task].stage, p.demand(task));
                 let nodes = domain(&self.state, stage, demand);
-                Options::Cpus(Choices::new(p, &self.state, task, demand, &nodes))
+                Options::Cpus(Choices::new(p, &self.state, task, demand, &nodes, false))
             }
         }
     }
@@ -242,12 +282,13 @@ impl<'a> Search<'a> {
         match (var, options) {
             (Var::Group(group), Options::Nodes(nodes)) => {
                 let node = nodes.next();
-                self.settle(group, node);
+                self.groups.list[group].settle(&mut self.state, node);
                 node.is_some()
             }
             (Var::Task(task), Options::Cpus(choices)) => match choices.next() {
                 Some(cpus) => {
                     self.state.put(self.p, task, self.p.demand(task), cpus);
+                    self.kinds[self.kind_of[self.p.tasks[task].stage]].pending -= 1;
                     true
                 }
                 None => false,
@@ -258,33 +299,30 @@ impl<'a> Search<'a> {
 
     fn undo(&mut self, var: Var) {
         match var {
-            Var::Group(group) => self.settle(group, None),
-            Var::Task(task) => self.state.take(self.p, task, self.p.demand(task)),
+            Var::Group(group) => self.groups.list[group].settle(&mut self.state, None),
+            Var::Task(task) => {
+                self.state.take(self.p, task, self.p.demand(task));
+                self.kinds[self.kind_of[self.p.tasks[task].stage]].pending += 1;
+            }
         }
     }
 
     /// A sharing task takes nothing from those that have no tie to it.
-    fn hopeful_after(&self, level: usize) -> bool {
-        match self.vars[level] {
+    fn hopeful_after(&mut self, var: Var) -> bool {
+        match var {
             Var::Task(task) if !self.p.demand(task).alone() => true,
-            _ => self.hopeful(level + 1),
+            _ => self.hopeful(),
         }
     }
 
-    /// Necessary, not sufficient: everything from variable `from` on still has its CPUs, also if counted together.
-    fn hopeful(&self, from: usize) -> bool {
-        let mut pending: BTreeMap<usize, usize> = BTreeMap::new();
-        for var in &self.vars[from..] {
-            if let Var::Task(task) = *var {
-                *pending.entry(self.p.tasks[task].stage).or_default() += 1;
-            }
-        }
-        let easy = self.easy.iter().map(|&stage| (stage, 1));
-        let pending: Vec<Pending> =
-            pending.into_iter().chain(easy).map(|(stage, tasks)| Pending { stage, tasks }).collect();
+    /// Necessary, not sufficient: everything that is still to come has its CPUs, also if counted together.
+    fn hopeful(&mut self) -> bool {
+        self.steps += (self.kinds.len() + self.easy_groups.len()) * self.p.m.cores.len() / WORK_PER_STEP;
+        let mut pending = self.kinds.iter().filter(|k| k.pending > 0);
         (!self.floats || self.state.floating(self.p).next().is_some())
-            && pending.iter().all(|x| self.has_room(x.stage))
-            && self.counts_add_up(&pending)
+            && pending.all(|k| self.has_room(k.stage))
+            && self.easy_groups.iter().all(|&g| self.group_has_room(g))
+            && self.counts_add_up()
     }
 
     fn has_room(&self, stage: usize) -> bool {
@@ -293,12 +331,20 @@ impl<'a> Search<'a> {
         self.state.room(self.p, stage, demand, &nodes) >= amount(demand).0
     }
 
+    fn group_has_room(&self, group: usize) -> bool {
+        let group = &self.groups.list[group];
+        match self.state.node_of[group.members[0]] {
+            Some(node) => group.fits(self.p, &self.state, node),
+            None => self.p.m.nodes().iter().any(|node| group.fits(self.p, &self.state, node)),
+        }
+    }
+
     /// Hall's condition on each distinct set of nodes: those confined to it fit into it together.
-    fn counts_add_up(&self, pending: &[Pending]) -> bool {
+    fn counts_add_up(&self) -> bool {
         let p = self.p;
-        let demand = |x: &Pending| p.demands[x.stage].as_ref().map(|d| (d, domain(&self.state, x.stage, d)));
+        let demand = |k: &Kind| p.demands[k.stage].as_ref().map(|d| (k.pending, d, domain(&self.state, k.stage, d)));
         let demands: Vec<(usize, &Demand, NodeSet)> =
-            pending.iter().filter_map(|x| demand(x).map(|(d, nodes)| (x.tasks, d, nodes))).collect();
+            self.kinds.iter().filter(|k| k.pending > 0).filter_map(demand).collect();
         let all = p.m.nodes();
         let mut sets: Vec<&NodeSet> = demands.iter().map(|(_, _, nodes)| nodes).chain([&all]).collect();
         sets.sort_unstable();
@@ -314,17 +360,20 @@ impl<'a> Search<'a> {
                     false => shared = shared.max(units),
                 }
             }
-            let (mut open, mut fresh, mut fresh_cores) = (0, 0, 0);
+            let (mut open, mut fresh, mut fresh_cores, mut smallest) = (0, 0, 0, usize::from(u16::MAX));
             for core in p.m.cores_on(nodes).filter(|&c| !self.state.core_held[c]) {
                 let cpus = p.m.cores[core].cpus.clone();
                 open += cpus.clone().filter(|&c| !self.state.held[c]).count();
                 let unused = cpus.filter(|&c| self.state.users[c] == 0).count();
                 fresh += unused;
-                fresh_cores += usize::from(unused > 0);
+                if unused == p.m.cores[core].cpus.len() {
+                    fresh_cores += 1;
+                    smallest = smallest.min(unused);
+                }
             }
-            // What shares may use the used ones as well; a whole core is at least one CPU.
+            // What shares may use the used CPUs as well.
             let shared = shared.saturating_sub(open - fresh);
-            cpus + cores + shared <= fresh && cores <= fresh_cores
+            cores <= fresh_cores && cpus + cores * smallest + shared <= fresh
         })
     }
 }

@@ -1,440 +1,18 @@
-//! The planner against an independent reading of the constraints, and against brute force on small machines.
+//! The planner by example. `reading` reads the constraints independently; `properties` compares the two.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+mod build;
+mod properties;
+mod reading;
 
-use proptest::prelude::*;
-
-use super::{MemoryPolicy, Options, Plan, explain, plan};
-use crate::diag::{Diagnostics, Source, Span};
-use crate::pipeline::{Edge, EdgeId, GangId, Pipeline, Stage, StageId, Stdin, Stdout};
-use crate::spec::{
-    Command, Cpus, Delivery, EnvInherit, Kind, Memory, OnFailure, Placement, Policy, Scheduling, Signal, Smt, Spanned,
-    Wait,
-};
+use super::{MemoryPolicy, Options, explain, plan};
+use crate::diag::Diagnostics;
+use crate::pipeline::Pipeline;
+use crate::spec::{Memory, Placement, Smt};
 use crate::topology::machines::{self, Machine, Shape};
 use crate::topology::{CpuSet, Topology};
 
-fn span() -> Span {
-    Span { source: Arc::new(Source { name: "t.yaml".into(), text: String::new() }), range: 0..0 }
-}
-
-fn at<T>(value: T) -> Spanned<T> {
-    Spanned { value, span: span() }
-}
-
-/// A placement that asks for nothing yet.
-fn ask() -> Placement {
-    Placement {
-        span: span(),
-        cpus: None,
-        numa: None,
-        memory: at(Memory::Default),
-        smt: at(Smt::Share),
-        exclusive: at(false),
-        near: vec![],
-        apart: vec![],
-        load: 1.0,
-        memory_size: None,
-        memory_bandwidth: None,
-        policy: Policy::Strict,
-    }
-}
-
-fn cpus(n: u32) -> Placement {
-    Placement { cpus: Some(at(Cpus::Logical(n))), ..ask() }
-}
-
-fn cores(n: u32) -> Placement {
-    Placement { cpus: Some(at(Cpus::Cores(n))), ..ask() }
-}
-
-fn set(list: &str) -> Placement {
-    Placement { cpus: Some(at(Cpus::Set(list.parse::<CpuSet>().unwrap().iter().collect()))), ..ask() }
-}
-
-fn alone(p: Placement) -> Placement {
-    Placement { exclusive: at(true), ..p }
-}
-
-fn on(node: u32, p: Placement) -> Placement {
-    Placement { numa: Some(at(vec![node])), ..p }
-}
-
-fn near(other: &str, p: Placement) -> Placement {
-    Placement { near: vec![at(other.to_string())], ..p }
-}
-
-fn apart(other: &str, p: Placement) -> Placement {
-    Placement { apart: vec![at(other.to_string())], ..p }
-}
-
-fn prefer(p: Placement) -> Placement {
-    Placement { policy: Policy::Prefer, ..p }
-}
-
-fn stage(name: &str, gang: u32, replicas: u32, placement: Option<Placement>) -> Stage {
-    Stage {
-        name: name.into(),
-        span: span(),
-        gang: GangId(gang),
-        command: Command::Argv(vec![]),
-        command_span: span(),
-        env: BTreeMap::new(),
-        cwd: None,
-        cwd_span: None,
-        user: None,
-        user_span: None,
-        replicas,
-        service: false,
-        depends_on: vec![],
-        timeout: None,
-        stop_signal: Signal(15),
-        stop_timeout: Duration::from_secs(10),
-        placement,
-        scheduling: Scheduling::default(),
-        stdin: Stdin::Null,
-        stdout: Stdout::Log,
-        bind: vec![],
-        outputs: vec![],
-        inputs: vec![],
-    }
-}
-
-fn pipeline(stages: Vec<Stage>) -> Pipeline {
-    Pipeline {
-        name: "p".into(),
-        description: None,
-        dir: "/".into(),
-        vars: BTreeMap::new(),
-        env_inherit: EnvInherit::All,
-        timeout: None,
-        parallel: None,
-        on_failure: OnFailure::Continue,
-        gangs: (0..stages.len() as u32).map(|s| vec![StageId(s)]).collect(),
-        stages,
-        edges: vec![],
-    }
-}
-
-/// Stages `a`, `b`, … of one replica each.
-fn of(placements: Vec<Option<Placement>>) -> Pipeline {
-    let named = placements.into_iter().zip('a'..).enumerate();
-    pipeline(named.map(|(i, (p, name))| stage(&name.to_string(), i as u32, 1, p)).collect())
-}
-
-fn chain(pipeline: &mut Pipeline) {
-    for i in 1..pipeline.stages.len() as u32 {
-        pipeline.stages[i as usize].gang = GangId(0);
-        pipeline.stages[i as usize - 1].outputs = vec![EdgeId(i - 1)];
-        pipeline.stages[i as usize].inputs = vec![EdgeId(i - 1)];
-        pipeline.edges.push(Edge {
-            name: format!("e{i}"),
-            span: span(),
-            kind: Kind::Ring,
-            from: vec![StageId(i - 1)],
-            to: vec![StageId(i)],
-            capacity: 1 << 24,
-            max_message: 1 << 22,
-            delivery: Delivery::Broadcast,
-            wait: Wait::Adaptive,
-            rate: None,
-            messages: None,
-        });
-    }
-}
-
-fn attempt(pipeline: &Pipeline, t: &Topology) -> Result<Plan, Diagnostics> {
-    let mut found = Diagnostics::default();
-    match plan(pipeline, t, &Options::default(), &mut found) {
-        Some(plan) => {
-            assert!(!found.has_errors());
-            Ok(plan)
-        }
-        None => {
-            assert!(found.has_errors());
-            Err(found)
-        }
-    }
-}
-
-fn places(pipeline: &Pipeline, t: &Topology) -> Vec<String> {
-    attempt(pipeline, t).map_err(|d| d.list[0].to_string()).unwrap().tasks.iter().map(|t| t.cpus.to_string()).collect()
-}
-
-fn refusals(pipeline: &Pipeline, t: &Topology) -> Vec<String> {
-    attempt(pipeline, t).expect_err("no plan").list.iter().map(|d| d.to_string()).collect()
-}
-
-/// The constraints as the file format's reference tells them, read from the file's values and nothing of the planner's.
-struct Reading<'a> {
-    pipeline: &'a Pipeline,
-    t: &'a Topology,
-    /// Stage of each task.
-    tasks: Vec<usize>,
-}
-
-impl<'a> Reading<'a> {
-    fn new(pipeline: &'a Pipeline, t: &'a Topology) -> Self {
-        let tasks = pipeline.stages.iter().enumerate().flat_map(|(s, x)| (0..x.replicas).map(move |_| s)).collect();
-        Self { pipeline, t, tasks }
-    }
-
-    fn placement(&self, task: usize) -> Option<&'a Placement> {
-        self.pipeline.stages[self.tasks[task]].placement.as_ref()
-    }
-
-    /// May this task, looked at alone, have exactly these CPUs?
-    fn fits(&self, task: usize, cpus: &CpuSet) -> bool {
-        let Some(p) = self.placement(task) else { return true };
-        let t = self.t;
-        let nodes = t.nodes_of(cpus);
-        let numa: Option<CpuSet> = p.numa.as_ref().map(|n| n.value.iter().copied().collect());
-        let one_per_core = t.cores_of(cpus).len() == cpus.len();
-        let all_of_node = || -> CpuSet {
-            let here = |c: &u32| numa.as_ref().is_some_and(|n| n.contains(t.pu(*c).unwrap().node));
-            let mine: CpuSet = t.allowed.iter().filter(here).collect();
-            let first = |c: &u32| t.siblings(*c).intersection(&mine).first() == Some(*c);
-            if p.smt.value == Smt::Share { mine } else { mine.iter().filter(first).collect() }
-        };
-        let count = match p.cpus.as_ref().map(|c| &c.value) {
-            Some(Cpus::Set(ids)) => *cpus == ids.iter().copied().collect(),
-            Some(Cpus::Logical(n)) => cpus.len() == *n as usize && (p.smt.value != Smt::Exclusive || one_per_core),
-            Some(Cpus::Cores(n)) if p.smt.value == Smt::Exclusive => cpus.len() == *n as usize && one_per_core,
-            Some(Cpus::Cores(n)) => {
-                let whole = |c: u32| t.siblings(c).intersection(&t.allowed).is_subset(cpus);
-                t.cores_of(cpus).len() == *n as usize && cpus.iter().all(whole)
-            }
-            None if numa.is_some() => *cpus == all_of_node(),
-            None => cpus.len() == 1,
-        };
-        let needs_nodes = !matches!(p.memory.value, Memory::Default | Memory::Local);
-        count
-            && !cpus.is_empty()
-            && cpus.is_subset(&t.allowed)
-            && numa.as_ref().is_none_or(|n| nodes.is_subset(n) && n.is_subset(&t.node_ids()))
-            && (!needs_nodes || numa.as_ref().unwrap_or(&nodes).is_subset(&t.allowed_nodes))
-    }
-
-    /// May these two be where they are at once?
-    fn together(&self, (a, x): (usize, &CpuSet), (b, y): (usize, &CpuSet)) -> bool {
-        let (Some(p), Some(q)) = (self.placement(a), self.placement(b)) else { return true };
-        let names = |list: &[Spanned<String>], task: usize| {
-            list.iter().any(|n| n.value == self.pipeline.stages[self.tasks[task]].name)
-        };
-        let insists = |p: &Placement, q: usize, list: fn(&Placement) -> &Vec<Spanned<String>>| {
-            p.policy == Policy::Strict && names(list(p), q)
-        };
-        let strict = |p: &Placement| p.policy == Policy::Strict;
-        let own_core = |p: &Placement| strict(p) && p.smt.value == Smt::Exclusive;
-        let one_core = !self.t.cores_of(x).is_disjoint(&self.t.cores_of(y));
-        let is_near = insists(p, b, |p| &p.near) || insists(q, a, |p| &p.near);
-        let is_apart = insists(p, b, |p| &p.apart) || insists(q, a, |p| &p.apart);
-        !((strict(p) && p.exclusive.value || strict(q) && q.exclusive.value) && !x.is_disjoint(y))
-            && !((own_core(p) || own_core(q)) && one_core)
-            && !(is_near && self.t.nodes_of(&x.union(y)).len() != 1)
-            && !(is_apart && one_core)
-    }
-
-    fn floating(&self, placed: &[CpuSet]) -> CpuSet {
-        let taken = (0..placed.len()).filter_map(|i| Some((self.placement(i)?, &placed[i]))).flat_map(|(p, cpus)| {
-            let whole = p.policy == Policy::Strict && p.smt.value == Smt::Exclusive;
-            let exclusive = p.policy == Policy::Strict && p.exclusive.value;
-            cpus.iter().flat_map(move |c| {
-                match (whole, exclusive) {
-                    (true, _) => self.t.siblings(c),
-                    (_, true) => [c].into_iter().collect(),
-                    _ => CpuSet::default(),
-                }
-                .iter()
-                .collect::<Vec<_>>()
-            })
-        });
-        self.t.allowed.difference(&taken.collect())
-    }
-
-    /// The first thing that is wrong with a plan.
-    fn wrong(&self, plan: &Plan) -> Option<String> {
-        let cpus: Vec<CpuSet> = plan.tasks.iter().map(|t| t.cpus.clone()).collect();
-        if plan.tasks.len() != self.tasks.len() {
-            return Some("tasks are missing".into());
-        }
-        for (i, task) in plan.tasks.iter().enumerate() {
-            if task.stage.0 as usize != self.tasks[i] || task.cpus.is_empty() || !task.cpus.is_subset(&self.t.allowed) {
-                return Some(format!("task {i} is wrong: {task:?}"));
-            }
-            match self.placement(i) {
-                None if task.pinned || task.cpus != plan.floating => return Some(format!("task {i} does not float")),
-                Some(p) if p.policy == Policy::Strict && !self.fits(i, &task.cpus) => {
-                    return Some(format!("task {i} has {}", task.cpus));
-                }
-                _ => {}
-            }
-            if (0..i).any(|j| !self.together((j, &cpus[j]), (i, &cpus[i]))) {
-                return Some(format!("task {i} clashes: {:?}", cpus));
-            }
-        }
-        (!plan.floating.is_subset(&self.floating(&cpus))).then(|| "floats over exclusive CPUs".into())
-    }
-
-    /// Is there any placement at all? Tries all of them.
-    fn possible(&self, placed: &mut Vec<CpuSet>) -> bool {
-        let task = placed.len();
-        if task == self.tasks.len() {
-            let floats = self.pipeline.stages.iter().any(|s| s.placement.is_none());
-            return !floats || !self.floating(placed).is_empty();
-        }
-        let ids: Vec<u32> = self.t.allowed.iter().collect();
-        (1u32..1 << ids.len()).any(|mask| {
-            let cpus: CpuSet = ids.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, c)| *c).collect();
-            // What floats has no CPUs of its own here.
-            let ok = match self.placement(task) {
-                None => mask == 1,
-                Some(_) => {
-                    self.fits(task, &cpus)
-                        && (0..task).all(|other| self.together((other, &placed[other]), (task, &cpus)))
-                }
-            };
-            ok && {
-                placed.push(cpus);
-                let found = self.possible(placed);
-                placed.pop();
-                found
-            }
-        })
-    }
-}
-
-fn small_machine() -> impl Strategy<Value = Topology> {
-    let shapes = prop::sample::select(vec![
-        (1, 1, 1, 1, 1),
-        (1, 1, 1, 2, 1),
-        (1, 1, 1, 1, 2),
-        (1, 1, 1, 2, 2),
-        (1, 2, 1, 1, 2),
-        (1, 2, 1, 2, 1),
-        (2, 1, 1, 2, 1),
-        (2, 2, 1, 1, 1),
-        (1, 1, 2, 2, 1),
-        (2, 1, 1, 1, 2),
-        (1, 3, 1, 1, 1),
-        (1, 1, 1, 3, 1),
-    ]);
-    (shapes, 0u32..16, 0u32..8).prop_map(|((packages, nodes, l3s, cores, threads), hidden, memory)| {
-        let machine = Machine::new(Shape { packages, nodes, l3s, cores, threads, ..Shape::default() });
-        let t = machine.topology();
-        // Every few machines some CPU or memory is kept away.
-        let cpus: CpuSet = t.allowed.iter().filter(|c| *c == 0 || hidden != *c).collect();
-        let memory: CpuSet = t.allowed_nodes.iter().filter(|n| *n == 0 || memory != *n).collect();
-        t.restricted(&cpus, &memory)
-    })
-}
-
-fn placements(max_cpu: u32, max_node: u32) -> impl Strategy<Value = Option<Placement>> {
-    let want = prop_oneof![
-        3 => (1u32..=3).prop_map(|n| Some(Cpus::Logical(n))),
-        1 => (1u32..=2).prop_map(|n| Some(Cpus::Cores(n))),
-        1 => prop::collection::btree_set(0..max_cpu, 1..=2).prop_map(|s| Some(Cpus::Set(s.into_iter().collect()))),
-        1 => Just(None),
-    ];
-    let numa = prop_oneof![3 => Just(None), 1 => prop::collection::btree_set(0..max_node, 1..=2).prop_map(Some)];
-    let smt = prop::sample::select(vec![Smt::Share, Smt::Share, Smt::Avoid, Smt::Exclusive]);
-    let memory = prop::sample::select(vec![Memory::Default, Memory::Default, Memory::Bind]);
-    let ties = (prop::option::weighted(0.2, 0usize..4), prop::option::weighted(0.2, 0usize..4));
-    let p = (want, numa, smt, memory, any::<bool>(), ties, 1u32..=10).prop_map(
-        |(want, numa, smt, memory, exclusive, ties, load)| {
-            let name = |i: usize| vec![at(["a", "b", "c", "d"][i].to_string())];
-            Placement {
-                cpus: want.map(at),
-                numa: numa.map(|n| at(n.into_iter().collect())),
-                smt: at(smt),
-                memory: at(memory),
-                exclusive: at(exclusive),
-                near: ties.0.map(name).unwrap_or_default(),
-                apart: ties.1.map(name).unwrap_or_default(),
-                load: load as f64 / 10.0,
-                ..ask()
-            }
-        },
-    );
-    prop::option::weighted(0.9, p)
-}
-
-/// Drops ties to oneself and to stages that float: the first are refused before, the second are checked by example.
-fn mend(mut stages: Vec<Option<Placement>>) -> Vec<Option<Placement>> {
-    let placed: Vec<String> =
-        stages.iter().zip('a'..).filter(|(p, _)| p.is_some()).map(|(_, name)| name.to_string()).collect();
-    for (p, name) in stages.iter_mut().zip('a'..) {
-        let Some(p) = p else { continue };
-        let own = name.to_string();
-        p.near.retain(|n| n.value != own && placed.contains(&n.value));
-        p.apart.retain(|n| n.value != own && placed.contains(&n.value));
-    }
-    stages
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// A plan honours everything; where there is none, trying all placements finds none either.
-    #[test]
-    fn exact_on_small_machines(
-        t in small_machine(),
-        stages in prop::collection::vec((placements(5, 4), 1u32..=2), 1..=4),
-    ) {
-        let (placements, replicas): (Vec<_>, Vec<_>) = stages.into_iter().unzip();
-        let mut pipeline = of(mend(placements));
-        pipeline.stages.iter_mut().zip(replicas).for_each(|(s, r)| s.replicas = r);
-        let reading = Reading::new(&pipeline, &t);
-        match attempt(&pipeline, &t) {
-            Ok(plan) => prop_assert_eq!(reading.wrong(&plan), None),
-            Err(why) => prop_assert!(!reading.possible(&mut vec![]), "possible, yet: {:?}", why.list[0].message),
-        }
-    }
-
-    /// Preferences bend, and never at the cost of what others insist on.
-    #[test]
-    fn preferences_never_break_what_is_strict(
-        t in small_machine(),
-        stages in prop::collection::vec((placements(5, 4), any::<bool>()), 1..=4),
-    ) {
-        let stages: Vec<_> = stages.into_iter().map(|(p, prefers)| match p {
-            Some(p) if prefers => Some(Placement { near: vec![], apart: vec![], ..prefer(p) }),
-            p => p,
-        }).collect();
-        let pipeline = of(mend(stages));
-        if let Ok(plan) = attempt(&pipeline, &t) {
-            prop_assert_eq!(Reading::new(&pipeline, &t).wrong(&plan), None);
-        }
-        // Alone, a stage that prefers always runs.
-        let mut lone = pipeline;
-        lone.stages.retain(|s| s.placement.as_ref().is_some_and(|p| p.policy == Policy::Prefer));
-        lone.stages.iter_mut().filter_map(|s| s.placement.as_mut()).for_each(|p| { p.near.clear(); p.apart.clear() });
-        prop_assert!(attempt(&lone, &t).is_ok());
-    }
-
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn plans_on_real_machines_honour_everything(
-        machine in 0usize..5,
-        stages in prop::collection::vec((placements(64, 4), 1u32..=4), 1..=4),
-    ) {
-        let t = [machines::ryzen_7950x, machines::rome_2p_nps4, machines::altra, machines::xeon_with_cxl, machines::power9]
-            [machine]().topology();
-        let (placements, replicas): (Vec<_>, Vec<_>) = stages.into_iter().unzip();
-        let mut pipeline = of(mend(placements));
-        pipeline.stages.iter_mut().zip(replicas).for_each(|(s, r)| s.replicas = r);
-        if let Ok(plan) = attempt(&pipeline, &t) {
-            prop_assert_eq!(Reading::new(&pipeline, &t).wrong(&plan), None);
-            prop_assert_eq!(explain::json(&pipeline, &t, &plan), explain::json(&pipeline, &t, &attempt(&pipeline, &t).ok().unwrap()));
-        }
-    }
-}
+use build::*;
+use reading::Reading;
 
 #[test]
 fn what_one_stage_cannot_have_is_told_with_what_there_is() {
@@ -673,4 +251,28 @@ fn a_plan_reads_well() {
     assert_eq!(json["floating"], "2-7");
     assert_eq!(json["tasks"][0]["cpus"], "0-1");
     assert_eq!(json["tasks"][3]["pinned"], false);
+}
+
+#[test]
+fn tight_but_possible_is_found_and_just_impossible_is_shown() {
+    let t = machines::rome_2p_nps4().topology();
+    let pairs = |n: u32, of: &dyn Fn(u32) -> (Placement, Placement)| {
+        let both = (0..n).flat_map(|i| {
+            let (a, b) = of(i);
+            [(2 * i, a), (2 * i + 1, near(&format!("s{}", 2 * i), b))]
+        });
+        pipeline(both.map(|(i, p)| stage(&format!("s{i}"), i, 1, Some(p))).collect())
+    };
+    // 17 of a node's 32 CPUs: one pair a node, and eight nodes.
+    assert!(attempt(&pairs(8, &|_| (alone(cpus(8)), alone(cpus(9)))), &t).is_ok());
+    assert!(refusals(&pairs(9, &|_| (alone(cpus(8)), alone(cpus(9)))), &t)[0].starts_with("NF0408"));
+    let mixed = pairs(30, &|i| (alone(cores(1 + i % 3)), alone(cpus(1 + i % 7))));
+    let plan = attempt(&mixed, &t).unwrap_or_else(|d| panic!("{}", d.list[0]));
+    assert_eq!(Reading::new(&mixed, &t).wrong(&plan), None);
+    let replicas = |n: u32, p: Placement| pipeline(vec![stage("a", 0, n, Some(p))]);
+    assert!(attempt(&replicas(256, alone(cpus(1))), &t).is_ok());
+    assert_eq!(
+        refusals(&replicas(100_000, alone(cpus(1))), &t),
+        ["NF0401: stage `a` cannot be placed: 100000 exclusive CPUs asked in all, 256 usable"]
+    );
 }
