@@ -51,8 +51,7 @@ impl Check<'_> {
             (Value::Int(i), _) => self.scalar(Given::Int(*i), node, shape, site),
             (Value::Float(f), _) => self.scalar(Given::Float(*f), node, shape, site),
             (Value::Null | Value::List(_) | Value::Map(_), _) => {
-                let help = matches!(node.value, Value::Null).then(|| "give it a value, or leave the line out".into());
-                self.problem(Problem { code: codes::WRONG_TYPE, said: Said::Kind, help }, node, shape, site)
+                self.problem(Problem { code: codes::WRONG_TYPE, said: Said::Kind, help: None }, node, shape, site)
             }
         };
         Val { span: node.span.clone(), data }
@@ -191,12 +190,11 @@ impl Check<'_> {
 
     /// `given` are keys that were checked before.
     pub fn record(&mut self, map: &Mapping, record: &'static Record, site: Site, given: Vec<Field>) -> Fields {
-        let mut fields = Fields { record, owner: site.owner.clone(), list: given };
-        let mut meant = vec![];
+        let mut fields = Fields { record, owner: site.owner.clone(), list: given, meant: vec![] };
         for e in &map.entries {
             let Some(key) = record.key(&e.key) else {
                 if !(record.open && e.key.starts_with("x-")) {
-                    self.found.push(hints::unknown_key(record, e, map, &mut meant));
+                    self.found.push(hints::unknown_key(record, e, map, &mut fields.meant));
                 }
                 continue;
             };
@@ -208,7 +206,7 @@ impl Check<'_> {
                 fields.list.push(Field { name: key.name, key_span: e.key_span.clone(), value });
             }
         }
-        let missing = |k: &&Key| k.required && fields.find(k.name).is_none() && !meant.contains(&k.name);
+        let missing = |k: &&Key| k.required && fields.find(k.name).is_none() && !fields.meant.contains(&k.name);
         for key in record.keys.iter().filter(missing) {
             let message = match site.name {
                 "" => format!("the file lacks `{}`", key.name),
@@ -256,7 +254,8 @@ impl Check<'_> {
         let label = if matches!(problem.said, Said::Kind) { node.kind() } else { "" };
         let mut d = Diagnostic::error(problem.code, message(&problem, node, shape, site)).at(&node.span, label);
         let hint = site.key.and_then(|k| k.hint).filter(|_| problem.code == codes::WRONG_TYPE).map(Into::into);
-        d.help = problem.help.or(hint).or_else(|| hints::value(shape, site));
+        let missing = matches!(node.value, Value::Null).then(|| "give it a value, or leave the line out".into());
+        d.help = problem.help.or(missing).or(hint).or_else(|| hints::value(shape, site));
         self.found.push(d);
         Data::Unknown
     }

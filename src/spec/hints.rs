@@ -41,12 +41,13 @@ fn help(record: &'static Record, key: &str, map: &Mapping, meant: &mut Vec<&'sta
         meant.push(name);
         return Some(format!("it is called `{name}` here"));
     }
-    if let Some(other) = format::records().into_iter().find(|r| has(r, key)) {
-        return Some(format!("`{key}` is a key of {}", place(other)));
-    }
-    const FEW: usize = 12;
+    const FEW: usize = 5;
     let now = record.keys.iter().filter(|k| k.later.is_none()).map(|k| format!("`{}`", k.name)).collect::<Vec<_>>();
-    (now.len() <= FEW).then(|| format!("its keys are {}", now.join(", ")))
+    if now.len() <= FEW {
+        return Some(format!("its keys are {}", now.join(", ")));
+    }
+    let other = format::records().into_iter().find(|r| has(r, key))?;
+    Some(format!("`{key}` is a key of {}", place(other)))
 }
 
 /// What would fit: said where nothing better is known about a value.

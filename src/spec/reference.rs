@@ -116,7 +116,7 @@ fn capital(text: &str) -> String {
 /// The type of a value, for the reference.
 fn kind(shape: &'static Shape) -> String {
     match shape {
-        Shape::List { of, .. } => format!("a list; each item {}", kind(of)),
+        Shape::List { of, .. } => format!("a list, each item {}", kind(of)),
         Shape::Map { what, of, .. } => {
             let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
             format!("a mapping from {article} {what}'s name to {}", kind(of))
@@ -129,6 +129,9 @@ fn kind(shape: &'static Shape) -> String {
             1 => "one word so far".into(),
             _ => "one of the words below".into(),
         },
+        Shape::OneOf([one, Shape::List { of, .. }]) if std::ptr::eq(*one, *of) => {
+            format!("{}, or a list of them", kind(one))
+        }
         Shape::OneOf(shapes) => {
             let now: Vec<_> = shapes.iter().filter(|s| !matches!(s, Shape::Later(..))).map(|s| kind(s)).collect();
             now.join("; or ")

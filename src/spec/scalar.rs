@@ -206,6 +206,7 @@ fn word(words: &'static [Word], given: &str) -> Result<Data, Problem> {
             let near = given.strip_prefix("SIG").and_then(|s| now().find(|w| *w == s));
             // `service_started`, `INTERRUPT`.
             let longer = given.to_ascii_lowercase();
+            let near = near.or_else(|| words.iter().find(|w| w.also.contains(&given)).map(|w| w.word));
             let near = near.or_else(|| did_you_mean(given, now()));
             let near = near.or_else(|| now().find(|w| w.len() > 2 && longer.contains(&w.to_ascii_lowercase())));
             let help = near.map(|near| format!("did you mean `{near}`?"));

@@ -171,7 +171,7 @@ NF0212: there is no var `nope` @ "${nope}" | declare it: `vars: { nope: … }`; 
 NF0213: `${HOME}` is not the name of a var @ "${HOME}" | the environment is not filled in: declare `vars: { home: { env: HOME } }` and write `${home}`; for a shell, or literally, write `$${HOME}`
 NF0214: `${edge.x}` is not known here, only when a process starts @ "${edge.x}" | it may stand in `command` and `env`
 NF0202: `healthy` is not supported yet @ "healthy" | health checks come in a later release
-NF0205: `b` must be `completed`, `exited` or `started`, not `done` @ "done" | `completed`: it has ended, and well; `exited`: it has ended, well or not; `started`: its process runs
+NF0205: `b` must be `completed`, `exited` or `started`, not `done` @ "done" | did you mean `completed`?
 NF0201: `form` is not a key of an edge @ "form" | did you mean `from`?
 NF0202: `drop_newest` is not supported yet @ "drop_newest" | dropping comes in a later release; edges block
 NF0202: `sealed` is not supported yet @ "sealed" | object edges come in a later release
@@ -208,7 +208,7 @@ edges:
     assert!(spec.is_none());
     let messages: Vec<_> = found.list.iter().map(|d| d.to_string()).collect();
     insta::assert_snapshot!(messages.join("\n"), @r##"
-NF0206: `run-te st` cannot be the pipeline's name
+NF0206: `run-te st` cannot be a pipeline's name
 NF0203: `parallel` must be an integer from 1 to 65536, not the text `many`
 NF0203: `replicas` must be an integer from 1 to 1024, not the text `many`
 NF0208: `cpuset` must be a CPU list like "0-3,8", not `many`
@@ -324,4 +324,13 @@ fn the_file_of_the_reference_is_valid() {
     // Its merge key, its var, its defaults.
     assert_eq!(spec.stages[1].stop_timeout.as_secs(), 5);
     assert_eq!(spec.stages[2].placement.as_ref().unwrap().smt.value, Smt::Avoid);
+}
+
+#[test]
+fn what_follows_from_a_mistake_is_not_told_again() {
+    let text = "version: 1\nname: p\nstages: { a: { comand: [x] } }\nedges: { e: { source: a, to: b } }";
+    insta::assert_snapshot!(mistakes(text), @r##"
+NF0201: `comand` is not a key of a stage @ "comand" | did you mean `command`?
+NF0201: `source` is not a key of an edge @ "source" | it is called `from` here
+"##);
 }

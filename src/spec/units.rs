@@ -91,6 +91,7 @@ fn unit_help(number: &str, unit: &str, like: &str) -> String {
     let letter = unit.chars().next().map(|c| c.to_ascii_uppercase());
     let rate = if like.ends_with("/s") { "/s" } else { "" };
     match letter {
+        _ if unit.to_ascii_lowercase().contains("bit") => "amounts are in bytes: eight bits are one `B`".into(),
         None => format!("a unit is missing: `{number}B{rate}`, `{number}KiB{rate}`, `{number}MiB{rate}` …"),
         Some(letter @ ('K' | 'M' | 'G' | 'T')) => {
             format!("write `{number}{letter}iB{rate}` (powers of 1024) or `{number}{letter}B{rate}` (powers of 1000)")
@@ -125,14 +126,20 @@ fn duration_help(text: &str) -> String {
     if squeezed != text && duration(&squeezed).is_ok() {
         return format!("without spaces: `{squeezed}`");
     }
-    // `1.5h` and the like can be said exactly in smaller units.
+    // `1.5h`, `2 hours` and the like can be said exactly.
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let unit = TIMES_MS.iter().find(|(name, _)| *name == text[end..].trim_start());
-    if let (Ok(number), Some((_, unit_ms))) = (text[..end].parse::<f64>(), unit) {
-        let ms = number * *unit_ms as f64;
-        if ms >= 1.0 && ms.fract() == 0.0 && ms < MAX_DURATION.as_millis() as f64 {
-            return format!("write `{}`", show_duration(Duration::from_millis(ms as u64)));
-        }
+    let unit_ms = match text[end..].trim_start() {
+        "" if end > 0 => return format!("a unit is missing: `{text}s`, `{text}m`, `{text}h` …"),
+        "days" | "day" | "d" => 86_400_000.0,
+        "hours" | "hour" | "hrs" | "hr" | "h" => 3_600_000.0,
+        "minutes" | "minute" | "mins" | "min" | "m" => 60_000.0,
+        "seconds" | "second" | "secs" | "sec" | "s" => 1_000.0,
+        "milliseconds" | "millisecond" | "ms" => 1.0,
+        _ => f64::NAN,
+    };
+    let ms = text[..end].parse::<f64>().unwrap_or(f64::NAN) * unit_ms;
+    if ms >= 1.0 && ms.fract() == 0.0 && ms < MAX_DURATION.as_millis() as f64 {
+        return format!("write `{}`", show_duration(Duration::from_millis(ms as u64)));
     }
     "times are whole numbers with d, h, m, s or ms, the larger first: `90s`, `1h30m`, `250ms`".into()
 }
@@ -197,6 +204,8 @@ mod tests {
         assert_eq!(form(rate("400MB").map(|_| 0)), "a rate is per second: write `400MB/s`");
         let time = |t| form(duration(t).map(|_| 0));
         assert_eq!(time("1.5h"), "write `1h30m`");
+        assert_eq!(time("2 hours"), "write `2h`");
+        assert_eq!(time("90"), "a unit is missing: `90s`, `90m`, `90h` …");
         assert_eq!(time("1h 30m"), "without spaces: `1h30m`");
         for text in ["", "90", "s", "30m1h", "1s1s", "1µs", "1h30", "-1s", "1 ", "٣s"] {
             time(text);

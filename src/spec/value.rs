@@ -46,6 +46,8 @@ pub struct Fields {
     /// Where the record stands: its key if it has one.
     pub owner: Span,
     pub list: Vec<Field>,
+    /// Keys that were most likely meant by ones that the format does not have: they are not missing as well.
+    pub meant: Vec<&'static str>,
 }
 
 impl Fields {

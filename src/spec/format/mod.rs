@@ -78,6 +78,8 @@ pub enum Shape {
 pub struct Word {
     pub word: &'static str,
     pub doc: &'static str,
+    /// What other tools call it.
+    pub also: &'static [&'static str],
     /// What this release lacks.
     pub later: Option<&'static str>,
 }
@@ -118,7 +120,12 @@ pub struct Key {
 
 impl Word {
     const fn new(word: &'static str, doc: &'static str) -> Self {
-        Self { word, doc, later: None }
+        Self { word, doc, also: &[], later: None }
+    }
+
+    const fn also(mut self, names: &'static [&'static str]) -> Self {
+        self.also = names;
+        self
     }
 
     const fn later(mut self, why: &'static str) -> Self {

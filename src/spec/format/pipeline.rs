@@ -30,7 +30,7 @@ pub static PIPELINE: Record = Record {
         Key::new("version", &Shape::Version, "The version of the file format.").required().example("1"),
         Key::new(
             "name",
-            &Shape::Str { what: "the pipeline's name", pattern: &NAME, verbatim: false },
+            &Shape::Str { what: "a pipeline's name", pattern: &NAME, verbatim: false },
             "The pipeline's name: in metrics, logs and the run history. Two files with one name are one pipeline.",
         )
         .required()
@@ -90,7 +90,7 @@ pub static PIPELINE: Record = Record {
             "on_failure",
             &Shape::Enum(&[
                 Word::new("continue", "what the failed stage does not touch goes on"),
-                Word::new("stop", "the whole run is stopped"),
+                Word::new("stop", "the whole run is stopped").also(&["abort", "fail_fast"]),
             ]),
             "What a failed stage means for the others. What depends on it is skipped in any case, and the run has failed.",
         )

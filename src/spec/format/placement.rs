@@ -103,8 +103,9 @@ pub static PLACEMENT: Record = Record {
         Key::new(
             "policy",
             &Shape::Enum(&[
-                Word::new("strict", "it does not start, and the run ends 4 before anything has started"),
-                Word::new("prefer", "the plan says what was given up"),
+                Word::new("strict", "it does not start, and the run ends 4 before anything has started")
+                    .also(&["hard", "required"]),
+                Word::new("prefer", "the plan says what was given up").also(&["soft", "best_effort"]),
             ]),
             "What happens where this cannot be honoured.",
         )
@@ -139,8 +140,9 @@ pub static SCHEDULING: Record = Record {
                 Word::new("other", "the ordinary class"),
                 Word::new("batch", "as `other`, but never woken in a hurry"),
                 Word::new("idle", "only when nothing else wants the CPU"),
-                Word::new("fifo", "real time, until it waits of itself; needs `priority`"),
-                Word::new("rr", "real time, in turn with others of its priority; needs `priority`"),
+                Word::new("fifo", "real time, until it waits of itself; needs `priority`").also(&["realtime", "rt"]),
+                Word::new("rr", "real time, in turn with others of its priority; needs `priority`")
+                    .also(&["round_robin"]),
             ]),
             "The scheduling class.",
         )

@@ -128,10 +128,18 @@ static SHELL: Record = Record {
 };
 
 static CONDITION: Shape = Shape::Enum(&[
-    Word::new("completed", "it has ended, and well"),
+    Word::new("completed", "it has ended, and well").also(&[
+        "service_completed_successfully",
+        "success",
+        "succeeded",
+        "done",
+        "finished",
+    ]),
     Word::new("exited", "it has ended, well or not"),
-    Word::new("started", "its process runs"),
-    Word::new("healthy", "its health check has succeeded").later("health checks come in a later release"),
+    Word::new("started", "its process runs").also(&["service_started", "running"]),
+    Word::new("healthy", "its health check has succeeded")
+        .also(&["service_healthy", "ready"])
+        .later("health checks come in a later release"),
 ]);
 
 static FRAMING: Shape = Shape::Enum(&[
@@ -143,7 +151,7 @@ static FRAMING: Shape = Shape::Enum(&[
 /// Numbers as on x86-64 and arm64; `spec::lower` knows them.
 static SIGNAL: Shape = Shape::Enum(&[
     Word::new("TERM", "please end"),
-    Word::new("INT", "as Ctrl-C does"),
+    Word::new("INT", "as Ctrl-C does").also(&["INTERRUPT"]),
     Word::new("QUIT", "as Ctrl-\\ does"),
     Word::new("HUP", "the terminal went away"),
     Word::new("ABRT", "end with a core dump"),

@@ -70,7 +70,8 @@ impl Lower<'_> {
     }
 
     fn command(&mut self, name: &Spanned<String>, fields: &mut Fields) -> Option<Spanned<Command>> {
-        if fields.find("command").is_none() && fields.find("shell").is_none() {
+        let given = |key| fields.find(key).is_some() || fields.meant.contains(&key);
+        if !given("command") && !given("shell") {
             let message = format!("`{}` has nothing to run", name.value);
             self.error(codes::MISSING_COMMAND, message, &name.span, "for instance `command: [sort, -u]`");
         }
