@@ -139,7 +139,7 @@ fn duration_help(text: &str) -> String {
     };
     let ms = text[..end].parse::<f64>().unwrap_or(f64::NAN) * unit_ms;
     if ms >= 1.0 && ms.fract() == 0.0 && ms < MAX_DURATION.as_millis() as f64 {
-        return format!("write `{}`", show_duration(Duration::from_millis(ms as u64)));
+        return format!("that is written `{}`", show_duration(Duration::from_millis(ms as u64)));
     }
     "times are whole numbers with d, h, m, s or ms, the larger first: `90s`, `1h30m`, `250ms`".into()
 }
@@ -203,8 +203,8 @@ mod tests {
         }
         assert_eq!(form(rate("400MB").map(|_| 0)), "a rate is per second: write `400MB/s`");
         let time = |t| form(duration(t).map(|_| 0));
-        assert_eq!(time("1.5h"), "write `1h30m`");
-        assert_eq!(time("2 hours"), "write `2h`");
+        assert_eq!(time("1.5h"), "that is written `1h30m`");
+        assert_eq!(time("2 hours"), "that is written `2h`");
         assert_eq!(time("90"), "a unit is missing: `90s`, `90m`, `90h` …");
         assert_eq!(time("1h 30m"), "without spaces: `1h30m`");
         for text in ["", "90", "s", "30m1h", "1s1s", "1µs", "1h30", "-1s", "1 ", "٣s"] {
