@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
-use nexusflow_sys::{file, guardian, signal};
+use nexusflow_sys::{file, guardian, limits, signal};
 
 use super::console::{Console, JsonLines};
 use super::load::{self, FileArgs};
@@ -75,6 +75,10 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(exit::NOT_STARTED);
         }
     };
+    let open_files = match limits::raise_open_files() {
+        Ok(old) => old,
+        Err(e) => return complain(format_args!("the limit on open files cannot be raised: {e}"), exit::NOT_STARTED),
+    };
     let prom_file = args.prom_file.as_deref();
     let summary = Rc::new(RefCell::new(Summary::default()));
     let talk: Box<dyn Observer> = match args.format {
@@ -91,6 +95,7 @@ pub fn run(args: Args) -> ExitCode {
         base_env: base_env(&pipeline.env_inherit),
         self_path: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         file: std::path::absolute(&args.file.file).unwrap_or(args.file.file.clone()).display().to_string(),
+        open_files,
         run_id: home.run.clone(),
         log_dir: home.logs.clone(),
         pipeline,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nexusflow_sys::fsuser::as_user;
 use nexusflow_sys::pipe;
 use nexusflow_sys::sched::{MemoryMode, MemoryPolicy, Scheduler};
-use nexusflow_sys::spawn::{Child, Identity, Spawn, SpawnError, Step};
+use nexusflow_sys::spawn::{Child, Identity, Resource, Spawn, SpawnError, Step};
 use nexusflow_sys::user::{self, User};
 
 use super::Context;
@@ -60,7 +60,7 @@ pub(super) fn launch(cx: &Context, task: TaskId, attempt: u32, ends: Ends) -> Re
         None => cx.pipeline.dir.clone(),
     };
     let log_path = cx.log_path(stage, planned.replica);
-    let log = open_log(&log_path).map_err(|e| {
+    let log = open_log(&log_path, attempt == 1).map_err(|e| {
         scene.failed(codes::STATE_FOLDER, &stage.span, format!("create the log {}", log_path.display()), e)
     })?;
     let stdin = scene.stdin(ends.stdin)?;
@@ -94,7 +94,7 @@ pub(super) fn launch(cx: &Context, task: TaskId, attempt: u32, ends: Ends) -> Re
         memory: memory_policy(planned),
         scheduler,
         nice,
-        rlimits: &[],
+        rlimits: &[(Resource::Nofile, cx.open_files.0, cx.open_files.1)],
         fds: &fds,
         cwd: Some(&cwd),
         identity,
@@ -324,11 +324,7 @@ impl Scene<'_> {
             Step::Process => {
                 (codes::LIMIT, &stage.span, "raise the limit on processes (`ulimit -u`) or memory, or lower `parallel`")
             }
-            Step::Execute => (
-                codes::PROGRAM_NOT_EXECUTABLE,
-                &stage.command_span,
-                "is it a program for this machine, or a script with a `#!` line whose interpreter exists?",
-            ),
+            Step::Execute => (codes::PROGRAM_NOT_EXECUTABLE, &stage.command_span, help_with_execute(error.kind())),
             _ => (codes::START_FAILED, &stage.span, "mend this and run the pipeline again"),
         };
         Box::new(
@@ -419,8 +415,20 @@ fn check_program(path: &Path) -> Checked {
     }
 }
 
-fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+/// The first attempt begins a new log, whatever lies in its place; the others go on in it.
+fn open_log(path: &Path, first: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o600);
+    if !first {
+        return options.create(true).open(path);
+    }
+    match options.create_new(true).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path)?;
+            options.open(path)
+        }
+        result => result,
+    }
 }
 
 fn memory_policy(task: &plan::Task) -> Option<MemoryPolicy<'_>> {
@@ -432,6 +440,20 @@ fn memory_policy(task: &plan::Task) -> Option<MemoryPolicy<'_>> {
         plan::MemoryPolicy::Interleave => MemoryMode::Interleave,
     };
     Some(MemoryPolicy { mode, nodes: task.nodes.as_slice() })
+}
+
+fn help_with_execute(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        // It was there a moment ago: what is missing is what it needs.
+        io::ErrorKind::NotFound => {
+            "its interpreter is missing: the one its `#!` line names, or the loader it was linked for"
+        }
+        io::ErrorKind::ArgumentListTooLong => {
+            "arguments and environment are too long: pass a file, or set `env_inherit`"
+        }
+        io::ErrorKind::PermissionDenied => "may this user execute it, and is its file system mounted without `noexec`?",
+        _ => "is it a program for this machine, or a script with a `#!` line?",
+    }
 }
 
 /// The system's reason without Rust's `(os error 2)`.

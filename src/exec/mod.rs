@@ -38,6 +38,8 @@ pub struct Context {
     pub self_path: PathBuf,
     /// What stages inherit of our environment, after `env_inherit`.
     pub base_env: BTreeMap<OsString, OsString>,
+    /// The limit on open files, soft and hard, that stages get: ours is raised.
+    pub open_files: (u64, u64),
 }
 
 /// Is told what happens, in order. Slow ones keep their own queue.

@@ -7,6 +7,7 @@ pub mod file;
 pub mod fsuser;
 pub mod futex;
 pub mod guardian;
+pub mod limits;
 pub mod map;
 pub mod memfd;
 pub mod pipe;
