@@ -1,8 +1,8 @@
 //! An edge to read: the rings of all its producers as one stream.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ring::{Bytes, Consumer, Next, Until, wait_any};
 
 /// An edge that this stage reads.
@@ -44,7 +44,12 @@ impl Input {
 
     /// The next message, if there is one now; else [`Error::TimedOut`](crate::Error::TimedOut).
     pub fn try_recv(&mut self) -> Result<Option<Bytes<'_>>> {
-        self.recv_until(Until::deadline(Instant::now()))
+        self.release();
+        match self.find()? {
+            true => Ok(self.take()),
+            false if self.rings.is_empty() => Ok(None),
+            false => Err(Error::TimedOut),
+        }
     }
 
     /// The next message, when there is one before the wait is over.
@@ -52,10 +57,7 @@ impl Input {
         self.release();
         loop {
             if self.find()? {
-                let turn = self.turn;
-                self.turn += 1;
-                self.held = Some(turn);
-                return Ok(self.rings[turn].take());
+                return Ok(self.take());
             }
             if self.rings.is_empty() {
                 return Ok(None);
@@ -77,6 +79,14 @@ impl Input {
             }
         }
         Ok(false)
+    }
+
+    /// The message that was found.
+    fn take(&mut self) -> Option<Bytes<'_>> {
+        let turn = self.turn;
+        self.turn += 1;
+        self.held = Some(turn);
+        self.rings[turn].take()
     }
 
     /// All messages, copied. Each is released when the next is asked for.

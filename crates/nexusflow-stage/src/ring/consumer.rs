@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use nexusflow_sys::map::{ReadMap, Shared, Word32, WriteMap, page_size};
 use nexusflow_sys::{futex, memfd};
@@ -226,7 +225,6 @@ impl Consumer {
 /// Waits until one of these has something: a message, or the end.
 pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
     let Some(first) = consumers.first() else { return Ok(()) };
-    let started = Instant::now();
     let mut spinner = Spinner::new(first.geometry.wait);
     let result = loop {
         match any_ready(consumers) {
@@ -242,10 +240,13 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
             break Err(e);
         }
     };
-    // Of several rings of one edge the time is counted once.
-    let first = &mut consumers[0];
-    first.waited_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    first.cursor.atomic64(layout::C_WAITED_NS).store(first.waited_ns, Ordering::Relaxed);
+    let ns = spinner.elapsed_ns();
+    if ns > 0 {
+        // Of several rings of one edge the time is counted once.
+        let first = &mut consumers[0];
+        first.waited_ns += ns;
+        first.cursor.atomic64(layout::C_WAITED_NS).store(first.waited_ns, Ordering::Relaxed);
+    }
     result
 }
 

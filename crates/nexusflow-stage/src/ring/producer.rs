@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nexusflow_sys::map::{ReadMap, WriteMap, page_size};
 use nexusflow_sys::{futex, memfd};
@@ -234,15 +234,17 @@ impl Producer {
             return Ok(());
         }
         self.publish(); // whoever is to make room must see what there is to read
-        let started = Instant::now();
-        let result = self.sleep_for_room(needed, until);
-        self.blocked_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.map.atomic64(layout::D_BLOCKED_NS).store(self.blocked_ns, Ordering::Relaxed);
+        let mut spinner = Spinner::new(self.geometry.wait);
+        let result = self.sleep_for_room(needed, until, &mut spinner);
+        let ns = spinner.elapsed_ns();
+        if ns > 0 {
+            self.blocked_ns += ns;
+            self.map.atomic64(layout::D_BLOCKED_NS).store(self.blocked_ns, Ordering::Relaxed);
+        }
         result
     }
 
-    fn sleep_for_room(&mut self, needed: u64, until: Until<'_>) -> Result<()> {
-        let mut spinner = Spinner::new(self.geometry.wait);
+    fn sleep_for_room(&mut self, needed: u64, until: Until<'_>, spinner: &mut Spinner) -> Result<()> {
         let mut generous = true;
         loop {
             self.refresh()?;

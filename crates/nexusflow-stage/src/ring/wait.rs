@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// No sleep is longer: should a wake-up ever be lost, this finds it.
 pub const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// How often an adaptive wait looks before it sleeps.
-const ADAPTIVE_SPINS: u32 = 2000;
+const ADAPTIVE_SPINS: u32 = 2048;
 /// How often a spinning wait looks before it asks whether it is to end.
 const SPINS_PER_CHECK: u32 = 256;
 
@@ -106,33 +106,47 @@ impl<'a> Until<'a> {
     }
 }
 
-/// Counts the looks of one wait.
+/// Counts the looks of one wait, and times it.
 pub(super) struct Spinner {
     mode: WaitMode,
     looks: u32,
+    /// Since the first [`SPINS_PER_CHECK`] looks were not enough: reading the clock costs as much as a short wait.
+    started: Option<Instant>,
 }
 
 impl Spinner {
     pub(super) fn new(mode: WaitMode) -> Self {
-        Self { mode, looks: 0 }
+        Self { mode, looks: 0, started: None }
     }
 
     /// True: look again. False: sleep, then look again.
+    #[inline]
     pub(super) fn spin(&mut self, until: &Until<'_>) -> Result<bool> {
-        if self.looks.is_multiple_of(SPINS_PER_CHECK) {
-            until.check()?;
+        self.looks = self.looks.wrapping_add(1);
+        if self.mode == WaitMode::Block || self.looks.is_multiple_of(SPINS_PER_CHECK) {
+            return self.check(until);
         }
-        let spin = match self.mode {
+        std::hint::spin_loop();
+        Ok(true)
+    }
+
+    #[cold]
+    fn check(&mut self, until: &Until<'_>) -> Result<bool> {
+        self.started.get_or_insert_with(Instant::now);
+        until.check()?;
+        Ok(match self.mode {
             WaitMode::Spin => true,
             WaitMode::Block => false,
-            WaitMode::Adaptive => self.looks < ADAPTIVE_SPINS,
-        };
-        if spin {
-            self.looks = self.looks.wrapping_add(1);
-            std::hint::spin_loop();
-        } else {
-            until.check()?;
-        }
-        Ok(spin)
+            WaitMode::Adaptive if self.looks < ADAPTIVE_SPINS => true,
+            WaitMode::Adaptive => {
+                self.mode = WaitMode::Block; // enough, for this wait
+                false
+            }
+        })
+    }
+
+    /// How long the wait has taken, if long enough to count.
+    pub(super) fn elapsed_ns(&self) -> u64 {
+        self.started.map_or(0, |s| u64::try_from(s.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
