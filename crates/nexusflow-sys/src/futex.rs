@@ -29,6 +29,10 @@ pub fn wait(word: &Word32, expected: u32, timeout: Duration) -> io::Result<()> {
 /// Sleeps while every word is what is expected of it. It may return early: look again.
 /// Of more than [`MAX_WORDS`] the first are watched, and the sleep is short.
 pub fn wait_any(words: &[(&Word32, u32)], timeout: Duration) -> io::Result<()> {
+    wait_any_unless(words, timeout, &NO_WAITV)
+}
+
+fn wait_any_unless(words: &[(&Word32, u32)], timeout: Duration, no_waitv: &AtomicBool) -> io::Result<()> {
     let (first, timeout) = match words {
         [] => {
             std::thread::sleep(timeout);
@@ -38,10 +42,10 @@ pub fn wait_any(words: &[(&Word32, u32)], timeout: Duration) -> io::Result<()> {
         [first, ..] if words.len() <= MAX_WORDS => (first, timeout),
         [first, ..] => (first, timeout.min(TURN)),
     };
-    if !NO_WAITV.load(Ordering::Relaxed) {
+    if !no_waitv.load(Ordering::Relaxed) {
         match waitv(&words[..words.len().min(MAX_WORDS)], timeout) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => return Ok(()),
-            Err(Errno::NOSYS | Errno::PERM) => NO_WAITV.store(true, Ordering::Relaxed),
+            Err(Errno::NOSYS | Errno::PERM) => no_waitv.store(true, Ordering::Relaxed),
             Err(e) => return Err(e.into()),
         }
     }
@@ -110,6 +114,12 @@ mod tests {
             wake_someone(Word32::of(&own));
             several.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn where_the_kernel_cannot_wait_for_several_the_sleep_is_short() {
+        let (a, b) = (AtomicU32::new(1), AtomicU32::new(2));
+        wait_any_unless(&[(Word32::of(&a), 1), (Word32::of(&b), 2)], LONG, &AtomicBool::new(true)).unwrap();
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Stats {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConsumerStats {
-    /// Released.
+    /// Read, as of its last release.
     pub messages: u64,
     pub bytes: u64,
     /// How long it has waited for messages.

@@ -329,3 +329,98 @@ fn wrong_descriptors_are_refused() {
     let huge = SegmentOptions { name: "e", capacity: u64::MAX, consumers: 1, wait: WaitMode::Block };
     assert!(Segment::create(&huge).is_err());
 }
+
+/// One step of somebody at a ring with two consumers.
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize),
+    Batch(Vec<usize>),
+    /// Consumer, how many messages.
+    Read(usize, usize),
+    Release(usize),
+    /// Dies, and another attaches.
+    Reattach(usize),
+    ProducerReattach,
+    Detach,
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => (0usize..1500).prop_map(Step::Write),
+        2 => prop::collection::vec(0usize..200, 0..12).prop_map(Step::Batch),
+        6 => (0usize..2, 0usize..6).prop_map(|(i, n)| Step::Read(i, n)),
+        5 => (0usize..2).prop_map(Step::Release),
+        1 => (0usize..2).prop_map(Step::Reattach),
+        1 => Just(Step::ProducerReattach),
+        1 => Just(Step::Detach),
+    ]
+}
+
+proptest::proptest! {
+    /// Against the obvious model: a list of what was sent, and two numbers for each consumer.
+    #[test]
+    fn a_ring_does_what_a_list_does(steps in proptest::collection::vec(step(), 1..120)) {
+        let segment = segment(4096, 2, WaitMode::Block);
+        let mut p = segment.producer().unwrap();
+        let mut consumers: Vec<_> = (0..2).map(|i| segment.consumer(i).unwrap()).collect();
+        let (mut sent, mut read, mut released) = (Vec::new(), [0, 0], [0, 0]);
+        let mut detached = false;
+        let now = Until::timeout(Duration::ZERO);
+        for step in steps {
+            match step {
+                Step::Write(len) => {
+                    let message = payload(sent.len(), len);
+                    if p.try_write(&message).unwrap() {
+                        sent.push(message);
+                    }
+                }
+                Step::Batch(lens) => {
+                    let batch: Vec<_> = (sent.len()..).zip(lens).map(|(n, len)| payload(n, len)).collect();
+                    let before = segment.stats().messages as usize;
+                    assert!(matches!(
+                        p.write_batch(batch.iter().map(Vec::as_slice), now),
+                        Ok(()) | Err(Error::TimedOut)
+                    ));
+                    let written = segment.stats().messages as usize - before;
+                    sent.extend(batch.into_iter().take(written));
+                }
+                Step::Read(1, _) | Step::Release(1) | Step::Reattach(1) if detached => {}
+                Step::Read(i, n) => {
+                    for _ in 0..n {
+                        match consumers[i].try_peek().unwrap() {
+                            Next::Message(m) => assert_eq!(m.to_vec(), sent[read[i]]),
+                            _ => {
+                                assert_eq!(read[i], sent.len());
+                                break;
+                            }
+                        }
+                        consumers[i].advance();
+                        read[i] += 1;
+                    }
+                }
+                Step::Release(i) => {
+                    consumers[i].release();
+                    released[i] = read[i];
+                }
+                Step::Reattach(i) => {
+                    consumers[i] = segment.consumer(i).unwrap();
+                    read[i] = released[i];
+                }
+                Step::ProducerReattach => p = segment.producer().unwrap(),
+                Step::Detach => {
+                    segment.detach(1);
+                    detached = true;
+                }
+            }
+        }
+        drop(p);
+        segment.close().unwrap();
+        while let Some(message) = take(&mut consumers[0]) {
+            assert_eq!(message, sent[read[0]]);
+            read[0] += 1;
+        }
+        assert_eq!(read[0], sent.len());
+        assert!(segment.drained(0).unwrap());
+    }
+}
