@@ -1,5 +1,6 @@
 //! What the project does to itself: `cargo xtask ci` runs everything a change must pass.
 
+mod bench;
 mod full;
 mod licences;
 mod step;
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND
   full       the full suite alone: real programs beside ours (brings what it needs)
   licences   the licences of all dependencies against deny.toml
   man        the manual pages, into target/man
+  bench      `bench dag` and `bench idle`: what it costs, beside the limit and its peers
 ";
 
 fn main() -> ExitCode {
@@ -25,6 +27,10 @@ fn main() -> ExitCode {
         Some("ci") => ci(&mut steps),
         Some("full") => full::run(&mut steps),
         Some("licences") => steps.run("licences", licences::check),
+        Some("bench") => {
+            let args: Vec<String> = std::env::args().skip(2).collect();
+            bench::run(&mut steps, &args)
+        }
         Some("man") => man(&mut steps),
         Some("help") => {
             print!("{USAGE}");
