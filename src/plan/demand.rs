@@ -265,7 +265,8 @@ impl Check<'_> {
 
     fn cpuset(&mut self, asked: CpuSet, on: &mut NodeSet, named: Option<&NodeSet>) -> Want {
         let (m, t, span) = (self.m, self.m.topology, self.cpus_span());
-        let (online, would) = (t.online(), format!("this process may use {}", t.allowed));
+        let (online, would) =
+            (t.online(), format!("name CPUs out of {}, or say how many: `cpus: {}`", t.allowed, asked.len()));
         let missing = asked.difference(&online.union(&t.offline));
         if !missing.is_empty() {
             let message = format!("{} not exist: this machine has {online}", cpus_do(&missing));
