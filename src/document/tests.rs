@@ -239,14 +239,13 @@ error[NF0105]: the file has a NUL byte
 
 1 error in p.yaml
 "#);
-    insta::assert_snapshot!(told(&vec![b' '; MAX_BYTES + 1]), @r#"
-error[NF0103]: p.yaml is too large for a pipeline file
+    insta::assert_snapshot!(told(&vec![b' '; MAX_BYTES + 1]), @r##"
+error[NF0103]: the file is larger than 16 MiB, the limit for a pipeline file
 --> p.yaml
- = note: it has 16777217 bytes; the limit is 16777216 (16 MiB)
- = help: use `replicas` for many alike stages, and `include` to join files
+ = help: use `replicas` for many alike stages, and leave data to files that stages read
 
 1 error in p.yaml
-"#);
+"##);
 }
 
 /// Collections without end, in every way a text can begin them, must stop at the limit.

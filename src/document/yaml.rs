@@ -118,11 +118,15 @@ impl<'a> Builder<'a> {
             Event::SequenceEnd | Event::MappingEnd => self.close(&span),
             Event::Alias(id) => self.alias(id, span),
             Event::UnresolvedAlias(name) => {
-                self.report.tell(
-                    Diagnostic::error(codes::UNKNOWN_ALIAS, format!("no anchor `&{name}` stands before this alias"))
-                        .at(&span, "refers to nothing")
-                        .help("an anchor must come before its first use; write the value in quotes if the `*` is meant literally"),
-                )?;
+                // Nobody names an anchor so: it was meant as text.
+                let message = match name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {
+                    true => format!("no anchor `&{name}` stands before this alias"),
+                    false => format!("`*` begins an alias, and no anchor `&{name}` stands before it"),
+                };
+                self.report
+                    .tell(Diagnostic::error(codes::UNKNOWN_ALIAS, message).at(&span, "refers to nothing").help(
+                    "an anchor must come before its first use; write the value in quotes if the `*` is meant literally",
+                ))?;
                 self.place(Node { span, value: Value::Null })
             }
             _ => Ok(()),

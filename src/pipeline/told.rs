@@ -120,20 +120,20 @@ stages:
   b: { command: [a], depends_on: { c: started } }
   c: { command: [a], depends_on: { a: exited, d: completed } }
   d: { command: [a], depends_on: [d, d] }
-"), @r#"
-    Error NF0305: `d` is named twice in `depends_on` of stage `d`
-      5: d <- the second time
-      5: d <- the first time
-      help: remove one of the two
-    Error NF0301: stages wait for one another in a circle: a → b → c → a
-      2: b <- `a` waits for `b` to complete
-      3: started <- `b` waits for `c` to start
-      4: exited <- `c` waits for `a` to exit
-      help: remove one of these dependencies
-    Error NF0301: stage `d` waits for itself
-      5: d <- `d` waits for `d` to complete
-      help: remove one of these dependencies
-    "#);
+"), @r##"
+Error NF0305: `d` is named twice in `depends_on` of stage `d`
+  5: d <- the second time
+  5: d <- the first time
+  help: remove one of the two
+Error NF0301: stages wait for one another in a circle: a → b → c → a
+  2: b <- `a` waits for `b` to complete
+  3: started <- `b` waits for `c` to start
+  4: exited <- `c` waits for `a` to exit
+  help: remove one of these dependencies
+Error NF0301: stage `d` waits for itself
+  5: d <- `d` waits for `d` to complete
+  help: remove this dependency
+"##);
 }
 
 #[test]

@@ -128,7 +128,10 @@ impl Waiting<'_> {
                 let path = self.path(&cycle);
                 Diagnostic::error(codes::CYCLE, format!("stages wait for one another in a circle: {path}"))
             };
-            found.push(self.labelled(d, &cycle).help("remove one of these dependencies"));
+            found.push(self.labelled(d, &cycle).help(match cycle.len() {
+                1 => "remove this dependency",
+                _ => "remove one of these dependencies",
+            }));
         }
     }
 

@@ -41,13 +41,19 @@ fn help(record: &'static Record, key: &str, map: &Mapping, meant: &mut Vec<&'sta
         meant.push(name);
         return Some(format!("it is called `{name}` here"));
     }
-    const FEW: usize = 5;
+    const FEW: usize = 12;
+    const VERY_FEW: usize = 4;
     let now = record.keys.iter().filter(|k| k.later.is_none()).map(|k| format!("`{}`", k.name)).collect::<Vec<_>>();
-    if now.len() <= FEW {
+    if now.len() <= VERY_FEW {
         return Some(format!("its keys are {}", now.join(", ")));
     }
-    let other = format::records().into_iter().find(|r| has(r, key))?;
-    Some(format!("`{key}` is a key of {}", place(other)))
+    if let Some(other) = format::records().into_iter().find(|r| has(r, key)) {
+        return Some(format!("`{key}` is a key of {}", place(other)));
+    }
+    Some(match now.len() {
+        ..=FEW => format!("its keys are {}", now.join(", ")),
+        _ => format!("docs/pipeline.md lists the keys of {}", place(record)),
+    })
 }
 
 /// What would fit: said where nothing better is known about a value.

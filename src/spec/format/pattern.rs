@@ -16,13 +16,13 @@ pub static ANY: Pattern = Pattern { regex: "", test: |_| true, rule: "" };
 
 pub static NAME: Pattern = Pattern {
     regex: "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$",
-    test: |s| made_of(s, MAX_NAME_BYTES, |c| word(c), |c| word(c) || c == b'.' || c == b'-'),
+    test: |s| made_of(s, MAX_NAME_BYTES, word, |c| word(c) || c == b'.' || c == b'-'),
     rule: "names are at most 64 letters, digits, `_`, `.` and `-`, and do not begin with `.` or `-`: they become labels, files and cgroups",
 };
 
 pub static VAR_NAME: Pattern = Pattern {
     regex: "^[a-z_][a-z0-9_]{0,63}$",
-    test: |s| made_of(s, MAX_NAME_BYTES, |c| lower(c), |c| lower(c) || c.is_ascii_digit()),
+    test: |s| made_of(s, MAX_NAME_BYTES, lower, |c| lower(c) || c.is_ascii_digit()),
     rule: "names of vars are at most 64 lower-case letters, digits and `_`, and do not begin with a digit",
 };
 

@@ -18,7 +18,7 @@ use crate::diag::{Code, Diagnostic, Diagnostics, Span, codes};
 pub(super) struct Lower<'a> {
     vars: &'a Vars,
     found: &'a mut Diagnostics,
-    /// A var without a value decides the graph.
+    /// What decides the graph has no value: because a var has none, or because it was wrong.
     undecided: bool,
 }
 
@@ -39,7 +39,8 @@ pub(super) fn pipeline(mut top: Fields, vars: Vars, span: &Span, found: &mut Dia
     let named = named + edges.len();
     let edges: Vec<Edge> = edges.into_iter().filter_map(|(name, val)| lower.edge(name, val.record()?)).collect();
     // With a name missing, all that refers to it would seem to be wrong.
-    if lower.undecided || stages.len() + edges.len() < named {
+    let open = lower.vars.list.values().any(|var| var.value.is_none());
+    if lower.undecided && open || stages.len() + edges.len() < named {
         return None;
     }
     Some(Spec {
