@@ -224,11 +224,6 @@ impl Check<'_> {
                 self.found.push(d.at(&b.key_span, "").at(&a.key_span, "the other one").help("keep one of them"));
             }
         }
-        // One that was written wrongly is not missing either where one of several is needed.
-        for key in record.rivals.iter().flat_map(|group| *group).filter(|key| meant.contains(*key)) {
-            let value = Val { span: site.owner.clone(), data: Data::Unknown };
-            fields.list.push(Field { name: key, key_span: site.owner.clone(), value });
-        }
         fields
     }
 
