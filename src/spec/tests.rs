@@ -334,3 +334,17 @@ NF0201: `comand` is not a key of a stage @ "comand" | did you mean `command`?
 NF0201: `source` is not a key of an edge @ "source" | it is called `from` here
 "##);
 }
+
+#[test]
+fn a_small_file_cannot_ask_for_any_amount_of_memory() {
+    let many = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
+    for key in ["env", "defaults:\n  env"] {
+        let env = many(3000, &|i| format!("    V{i}: x\n"));
+        let text = format!(
+            "version: 1\nname: p\n{key}:\n{env}stages:\n{}",
+            many(2000, &|i| format!("  s{i}: {{ command: [x] }}\n"))
+        );
+        let told = mistakes(&text);
+        assert!(told.starts_with("NF0210") && told.lines().count() == 1, "{told}");
+    }
+}

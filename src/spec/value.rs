@@ -90,6 +90,26 @@ impl Val {
         }
     }
 
+    /// How many values there are directly below this one.
+    pub fn count(&self) -> usize {
+        match &self.data {
+            Data::List(list) => list.len(),
+            Data::Map(map) => map.len(),
+            Data::Record(fields) => fields.list.len(),
+            _ => 0,
+        }
+    }
+
+    /// How many values this is, with all below it.
+    pub fn size(&self) -> usize {
+        1 + match &self.data {
+            Data::List(list) => list.iter().map(Val::size).sum(),
+            Data::Map(map) => map.iter().map(|(_, v)| v.size()).sum(),
+            Data::Record(fields) => fields.list.iter().map(|f| f.value.size()).sum::<usize>(),
+            _ => 0,
+        }
+    }
+
     pub fn is_unknown(&self) -> bool {
         matches!(self.data, Data::Unknown)
     }

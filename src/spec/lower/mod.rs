@@ -14,6 +14,9 @@ use super::value::{Data, Fields, Val};
 use super::vars::Vars;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span, codes};
 
+/// `env` and `defaults` are copied into every stage: without a limit, a small file could ask for any amount of memory.
+const MAX_COPIED: usize = 4_000_000;
+
 /// What lowering the parts needs and tells.
 pub(super) struct Lower<'a> {
     vars: &'a Vars,
@@ -25,12 +28,13 @@ pub(super) struct Lower<'a> {
 pub(super) fn pipeline(mut top: Fields, vars: Vars, span: &Span, found: &mut Diagnostics) -> Option<Spec> {
     let mut lower = Lower { vars: &vars, found, undecided: false };
     lower.decides(&top, &["name", "stages", "edges"]);
-    let defaults = top.take("defaults").and_then(Val::record);
+    let copied = !lower.too_much(&top);
+    let defaults = top.take("defaults").and_then(Val::record).filter(|_| copied);
     lower.no_vars(&top);
     if let Some(defaults) = &defaults {
         lower.no_vars(defaults);
     }
-    let env = Lower::env(top.take("env"));
+    let env = Lower::env(top.take("env").filter(|_| copied));
     let stages = top.take("stages").map(Val::map).unwrap_or_default();
     let named = stages.len();
     let stages = stages.into_iter().filter_map(|(name, val)| lower.stage(name, val.record()?, defaults.as_ref()));
@@ -100,6 +104,20 @@ impl Lower<'_> {
             data => matches!(data, Data::Unknown),
         };
         self.undecided |= fields.list.iter().any(|f| names.contains(&f.name) && unknown(&f.value));
+    }
+
+    fn too_much(&mut self, top: &Fields) -> bool {
+        let size = |name| top.find(name).map_or(0, |f| f.value.size());
+        let stages = top.find("stages").map_or(0, |f| f.value.count());
+        let copied = [("defaults", size("defaults")), ("env", size("env"))];
+        let Some((name, size)) = copied.into_iter().find(|(_, size)| size.saturating_mul(stages) > MAX_COPIED) else {
+            return false;
+        };
+        let Some(field) = top.find(name) else { return false };
+        let message =
+            format!("`{name}` has {size} values, copied into {stages} stages; the limit is {MAX_COPIED} in all");
+        self.error(codes::BAD_COUNT, message, &field.key_span, "say it where it is needed, or split the file");
+        true
     }
 
     /// An environment must not hide a var from `shell` stages.
