@@ -187,6 +187,14 @@ pub fn fork_single_threaded() -> io::Result<ForkSide> {
     // SAFETY: there is no other thread, so the child finds every lock and the heap in a consistent state.
     match check(unsafe { libc::fork() })? {
         0 => Ok(ForkSide::Child),
-        pid => Ok(ForkSide::Parent(crate::spawn::Child { pid: pid as u32, pidfd: open(pid as u32)? })),
+        pid => match open(pid as u32) {
+            Ok(pidfd) => Ok(ForkSide::Parent(crate::spawn::Child { pid: pid as u32, pidfd })),
+            Err(e) => {
+                // Nobody could watch it: it shall not go on.
+                // SAFETY: our own child, not reaped yet; the status is not asked for.
+                unsafe { (libc::kill(pid, libc::SIGKILL), libc::waitpid(pid, std::ptr::null_mut(), 0)) };
+                Err(e)
+            }
+        },
     }
 }
