@@ -291,6 +291,26 @@ fn a_killed_reader_is_followed_by_one_that_misses_nothing() {
 }
 
 #[test]
+fn what_a_killed_writer_had_sent_arrives_whole_and_then_the_end() {
+    for round in 0..10u64 {
+        let a = segment(16384, 1);
+        let mut source = start("source", 0, 1, vec![output("out", &[&a])]);
+        let reading = Arc::clone(&a);
+        let reader = std::thread::spawn(move || read_all(&reading, 0));
+        while a.stats().messages < 500 * (round + 1) {
+            std::thread::yield_now();
+        }
+        source.kill().unwrap();
+        source.wait().unwrap();
+        a.close().unwrap();
+        a.wake_all().unwrap();
+        let got = reader.join().unwrap();
+        assert!(got.len() as u64 >= 500 * (round + 1) - 1, "counted before it is seen, by one at most");
+        assert!(got.iter().copied().eq(0..got.len() as u64));
+    }
+}
+
+#[test]
 fn a_stage_finds_its_socket_in_the_environment() {
     let a = segment(16384, 1);
     let mut command = Command::new("/bin/sh");
