@@ -222,7 +222,8 @@ impl Consumer {
     }
 }
 
-/// Waits until one of these has something: a message, or the end.
+/// Waits until one of these has something new: a message, or the end. Those whose end has been seen before do not
+/// count; when that is all of them there is nothing to wait for.
 pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
     let Some(first) = consumers.first() else { return Ok(()) };
     let mut spinner = Spinner::new(first.geometry.wait);
@@ -236,8 +237,9 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
             Ok(false) => {}
             Err(e) => break Err(e),
         }
-        if let Err(e) = sleep(consumers, until) {
-            break Err(e);
+        match sleep(consumers, until) {
+            Ok(false) => {}
+            other => break other.map(|_| ()),
         }
     };
     let ns = spinner.elapsed_ns();
@@ -251,16 +253,18 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
 }
 
 fn any_ready(consumers: &mut [Consumer]) -> Result<bool> {
-    for consumer in consumers {
+    let mut over = true;
+    for consumer in consumers.iter_mut().filter(|c| !c.ended) {
         if consumer.look()? != Header::NotReady {
             return Ok(true);
         }
+        over = false;
     }
-    Ok(false)
+    Ok(over)
 }
 
-/// Announces the sleep to every producer, looks again, sleeps.
-fn sleep(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
+/// Announces the sleep to every producer, looks again, sleeps. True: that look found something.
+fn sleep(consumers: &mut [Consumer], until: Until<'_>) -> Result<bool> {
     for consumer in &mut *consumers {
         let sleeping = consumer.cursor.atomic64(layout::C_SLEEPING);
         sleeping.store(consumer.position | 1, Ordering::SeqCst);
@@ -268,10 +272,10 @@ fn sleep(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
     }
     let slept = match any_ready(consumers) {
         Ok(false) => {
-            let words: Vec<_> = consumers.iter().map(Consumer::watched).collect();
-            until.sleep(&words, MAX_SLEEP)
+            let words: Vec<_> = consumers.iter().filter(|c| !c.ended).map(Consumer::watched).collect();
+            until.sleep(&words, MAX_SLEEP).map(|()| false)
         }
-        other => other.map(|_| ()),
+        other => other,
     };
     for consumer in consumers {
         consumer.cursor.atomic64(layout::C_SLEEPING).store(0, Ordering::SeqCst);

@@ -308,6 +308,28 @@ fn several_rings_are_waited_for_at_once() {
 }
 
 #[test]
+fn an_end_that_was_seen_is_nothing_new() {
+    let segments: Vec<_> = (0..3).map(|_| segment(4096, 1, WaitMode::Block)).collect();
+    let mut consumers: Vec<_> = segments.iter().map(|s| s.consumer(0).unwrap()).collect();
+    segments[0].close().unwrap();
+    wait_any(&mut consumers, long()).unwrap();
+    let soon = Until::timeout(Duration::from_millis(5));
+    assert!(matches!(wait_any(&mut consumers, soon), Err(Error::TimedOut)));
+    std::thread::scope(|s| {
+        let waiting = s.spawn(|| wait_any(&mut consumers, long()));
+        while !segments[2].stats().consumers[0].sleeps {
+            std::thread::yield_now();
+        }
+        segments[1].close().unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+    segments[2].close().unwrap();
+    wait_any(&mut consumers, long()).unwrap();
+    wait_any(&mut consumers, long()).unwrap();
+    assert!(consumers.iter_mut().all(|c| take(c).is_none()));
+}
+
+#[test]
 fn wrong_descriptors_are_refused() {
     let segment = segment(8192, 2, WaitMode::Block);
     let (producer, consumer) = (|| segment.producer_fds().unwrap(), || segment.consumer_fds(0).unwrap());
