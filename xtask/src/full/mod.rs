@@ -18,6 +18,7 @@ pub fn run(steps: &mut Steps) -> Result {
     steps.run("duplicates in made-up files", || jobs::duplicates_made_up(&work))?;
     steps.run("duplicates in real files", || jobs::duplicates_real(&work))?;
     steps.run("word count", || jobs::word_count(&work))?;
+    steps.run("build-like batch", jobs::build)?;
     steps.run("promtool", || exporter::promtool(&tools, &work))?;
     steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;
