@@ -199,18 +199,13 @@ impl Scene<'_> {
         if let Some(fd) = given {
             return Ok(Input(fd, true));
         }
-        let path = match &self.stage.stdin {
-            Stdin::File(text) => self.cx.pipeline.dir.join(self.render_path(text)),
-            Stdin::Null | Stdin::Edge { .. } => PathBuf::from("/dev/null"),
+        let (path, span) = match &self.stage.stdin {
+            Stdin::File(text) => (self.cx.pipeline.dir.join(self.render_path(&text.value)), &text.span),
+            Stdin::Null | Stdin::Edge { .. } => (PathBuf::from("/dev/null"), &self.stage.span),
         };
         match File::open(&path) {
             Ok(file) => Ok(Input(file.into(), false)),
-            Err(e) => Err(self.failed(
-                codes::STREAM_FILE,
-                &self.stage.span,
-                format!("open {} as its stdin", path.display()),
-                e,
-            )),
+            Err(e) => Err(self.failed(codes::STREAM_FILE, span, format!("open {} as its stdin", path.display()), e)),
         }
     }
 
@@ -219,10 +214,9 @@ impl Scene<'_> {
             return Ok(Output(Some((fd, true))));
         }
         let Stdout::File(text) = &self.stage.stdout else { return Ok(Output(None)) };
-        let written = self.render_path(text);
-        let failed = |e| {
-            self.failed(codes::STREAM_FILE, &self.stage.span, format!("open {} as its stdout", written.display()), e)
-        };
+        let written = self.render_path(&text.value);
+        let failed =
+            |e| self.failed(codes::STREAM_FILE, &text.span, format!("open {} as its stdout", written.display()), e);
         // The runner's own streams: shared, never emptied.
         let own = match written.to_str() {
             Some("/dev/stdout") => Some(io::stdout().as_fd().try_clone_to_owned()),

@@ -52,14 +52,14 @@ impl<'a> Binder<'a> {
         let mut take = |edge: &Spanned<String>, framing, key: &str| self.edge(stage, ends, edge, framing, key, found);
         let stdin = match stage.stdin.as_ref().map(|s| &s.value) {
             None => Stdin::Null,
-            Some(Stream::File(path)) => Stdin::File(path.value.clone()),
+            Some(Stream::File(path)) => Stdin::File(path.clone()),
             Some(Stream::Edge { edge, framing }) => {
                 take(edge, *framing, "stdin").map_or(Stdin::Null, |(edge, _)| Stdin::Edge { edge, framing: *framing })
             }
         };
         let stdout = match stage.stdout.as_ref().map(|s| &s.value) {
             None => Stdout::Log,
-            Some(Stream::File(path)) => Stdout::File(path.value.clone()),
+            Some(Stream::File(path)) => Stdout::File(path.clone()),
             Some(Stream::Edge { edge, framing }) => {
                 take(edge, *framing, "stdout").map_or(Stdout::Log, |(edge, _)| Stdout::Edge { edge, framing: *framing })
             }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::diag::Span;
 use crate::spec::{
-    Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Signal, Text, Wait,
+    Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Signal, Spanned, Text,
+    Wait,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,7 +77,7 @@ pub struct Dependency {
     pub condition: Condition,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Stdin {
     #[default]
     Null,
@@ -85,10 +86,10 @@ pub enum Stdin {
         edge: EdgeId,
         framing: Framing,
     },
-    File(Text),
+    File(Spanned<Text>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Stdout {
     #[default]
     Log,
@@ -96,7 +97,7 @@ pub enum Stdout {
         edge: EdgeId,
         framing: Framing,
     },
-    File(Text),
+    File(Spanned<Text>),
 }
 
 /// An edge given to an unmodified program as a path, `/dev/fd/N`. Its direction is the edge's.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::pipeline::{GangId, Pipeline, StageId};
 use crate::plan::{Plan, TaskId};
-use crate::spec::{Condition, OnFailure, Signal};
+use crate::spec::{Condition, Kind, OnFailure, Signal};
 
 /// What the decider knows of a stage.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct StageRow {
     /// Stages that write what this one reads, and the reverse.
     pub producers: Vec<StageId>,
     pub consumers: Vec<StageId>,
+    /// Who reads its stdout through a kernel pipe, and is to end by itself.
+    pub pipe_reader: Option<StageId>,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,12 @@ impl Graph {
                     waits_for_mates: 0,
                     producers: s.inputs.iter().flat_map(|&e| pipeline.edge(e).from.clone()).collect(),
                     consumers: s.outputs.iter().flat_map(|&e| pipeline.edge(e).to.clone()).collect(),
+                    pipe_reader: s
+                        .outputs
+                        .iter()
+                        .filter(|&&e| pipeline.edge(e).kind == Kind::Pipe)
+                        .flat_map(|&e| pipeline.edge(e).to.clone())
+                        .find(|&reader| !pipeline.stage(reader).service),
                 }
             })
             .collect();

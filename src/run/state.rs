@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use super::graph::Graph;
-use super::types::{Action, Cause, Ending, Now, Outcome, Timer};
+use super::types::{Action, Cause, Ending, Exit, Now, Outcome, Timer};
 use crate::pipeline::{GangId, Pipeline, StageId};
 use crate::plan::{Plan, TaskId};
 use crate::spec::Condition;
@@ -20,6 +20,8 @@ pub(super) enum Task {
     Running {
         doomed: Option<Outcome>,
     },
+    /// It died of writing to a pipe, and the reader of it is still ending: how that one ends decides.
+    Undecided,
     Settled(Outcome),
 }
 
@@ -82,6 +84,8 @@ pub struct State {
     pub(super) slots_used: u32,
     /// Tasks that are `Starting` or `Running`.
     pub(super) live: BTreeSet<TaskId>,
+    /// Tasks that are `Undecided`, with what their processes ended with.
+    pub(super) undecided: Vec<(TaskId, Exit)>,
     pub(super) timers: BinaryHeap<Reverse<(Now, Timer)>>,
     pub(super) course: Course,
     pub(super) interrupts: u32,
@@ -128,6 +132,7 @@ impl State {
             free: Vec::new(),
             slots_used: 0,
             live: BTreeSet::new(),
+            undecided: Vec::new(),
             timers: BinaryHeap::new(),
             course: Course::Going,
             interrupts: 0,
@@ -163,7 +168,7 @@ impl State {
     pub(super) fn set(&mut self, id: TaskId, task: Task) {
         match task {
             Task::Starting { .. } | Task::Running { .. } => self.live.insert(id),
-            Task::Waiting | Task::Settled(_) => self.live.remove(&id),
+            Task::Waiting | Task::Undecided | Task::Settled(_) => self.live.remove(&id),
         };
         self.tasks[id.0 as usize] = task;
     }

@@ -10,6 +10,11 @@ use crate::spec::{OnFailure, Signal};
 
 const SIGPIPE: i32 = 13;
 
+/// Also as a shell passes it on.
+fn is_broken_pipe(exit: Exit) -> bool {
+    matches!(exit, Exit::Signal(Signal(SIGPIPE))) || matches!(exit, Exit::Code(code) if code == 128 + SIGPIPE)
+}
+
 impl State {
     /// Takes one event and appends what is to be done about it.
     pub fn step(&mut self, event: Event, now: Now, actions: &mut Vec<Action>) {
@@ -27,6 +32,7 @@ impl State {
 
     /// Everything that follows from what has changed, whatever it was that changed.
     fn follow_up(&mut self, actions: &mut Vec<Action>) {
+        self.decide(actions);
         self.spread(actions);
         if self.course == Course::Going && self.needed == Some(0) && self.to_settle > 0 {
             self.drain(actions);
@@ -126,7 +132,40 @@ impl State {
         let Task::Running { doomed } = self.task(task) else {
             unreachable!("only a running task ends");
         };
+        if doomed.is_none() && self.waits_for_its_reader(task, exit) {
+            self.set(task, Task::Undecided);
+            self.undecided.push((task, exit));
+            return;
+        }
         let outcome = doomed.unwrap_or_else(|| self.judge(task, exit));
+        self.conclude(task, outcome, actions);
+    }
+
+    /// The kernel's pipe breaks before we hear that its reader has ended: `yes` may be gone before `head` is.
+    fn waits_for_its_reader(&self, task: TaskId, exit: Exit) -> bool {
+        let (_, row) = self.graph.stage_of(task);
+        // Others that read what it wrote wait for its end, and it may not wait for theirs.
+        is_broken_pipe(exit)
+            && row.consumers.iter().all(|&s| self.is_settled(s) || row.pipe_reader == Some(s))
+            && row.pipe_reader.is_some_and(|reader| !self.is_settled(reader))
+    }
+
+    /// Judges those whose readers have ended meanwhile.
+    fn decide(&mut self, actions: &mut Vec<Action>) {
+        for (task, exit) in std::mem::take(&mut self.undecided) {
+            match self.task(task) {
+                Task::Undecided if self.waits_for_its_reader(task, exit) => self.undecided.push((task, exit)),
+                Task::Undecided => {
+                    let outcome = self.judge(task, exit);
+                    self.conclude(task, outcome, actions);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Its process is gone, and this is what to make of it.
+    pub(super) fn conclude(&mut self, task: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
         actions.push(if outcome.is_good() { Action::Release(task) } else { Action::Abandon(task) });
         self.settle(task, outcome, actions);
         // A gang that is already on its way out has its culprit.
@@ -139,11 +178,9 @@ impl State {
     fn judge(&self, task: TaskId, exit: Exit) -> Outcome {
         let (_, row) = self.graph.stage_of(task);
         let all_settled = |stages: &[StageId]| !stages.is_empty() && stages.iter().all(|&s| self.is_settled(s));
-        // As in a shell: who writes to nobody dies of SIGPIPE, and that is no failure.
-        let wrote_to_nobody =
-            matches!(exit, Exit::Signal(Signal(SIGPIPE))) || matches!(exit, Exit::Code(code) if code == 128 + SIGPIPE);
         match exit {
-            _ if wrote_to_nobody && all_settled(&row.consumers) => Outcome::Succeeded,
+            // As in a shell: who writes to nobody dies of SIGPIPE, and that is no failure.
+            _ if is_broken_pipe(exit) && all_settled(&row.consumers) => Outcome::Succeeded,
             // A service is to stay, unless what fed it has come to its end.
             Exit::Code(0) if !row.service || all_settled(&row.producers) => Outcome::Succeeded,
             _ => Outcome::Failed(exit),

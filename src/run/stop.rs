@@ -17,6 +17,7 @@ impl State {
                 self.timer(self.now.saturating_add(timeout), Timer::KillAfterStop(task));
             }
             Task::Starting { doomed: None } => self.set(task, Task::Starting { doomed: Some(outcome) }),
+            Task::Undecided => self.conclude(task, outcome, actions),
             Task::Waiting | Task::Starting { .. } | Task::Running { .. } | Task::Settled(_) => {}
         }
     }
@@ -52,7 +53,7 @@ impl State {
                     doomed.get_or_insert(outcome);
                     actions.push(Action::Kill(task));
                 }
-                Task::Waiting | Task::Settled(_) => unreachable!("live tasks start or run"),
+                Task::Waiting | Task::Undecided | Task::Settled(_) => unreachable!("live tasks start or run"),
             }
         }
     }
