@@ -19,6 +19,8 @@
 //! one producer and its consumers, and [`protocol`], what stage and runner say to each other; the runner is built
 //! on them too.
 
+#![deny(unsafe_code)]
+
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("nexusflow runs on 64-bit little-endian Linux");
 

@@ -4,8 +4,10 @@
 //! in other processes or in this one. Nobody writes memory that is another's, nobody holds a lock: what was not
 //! published was never sent, what was not released is read again by who attaches next.
 
+#[allow(unsafe_code)] // to look at a message in place
 mod consumer;
 mod layout;
+#[allow(unsafe_code)] // to fill a reservation in place
 mod producer;
 mod segment;
 #[cfg(test)]
