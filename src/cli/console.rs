@@ -105,11 +105,11 @@ impl Console {
             Outcome::Stopped => self.chat(&format!("{} {name}: {reason}", self.paint("33", "stopped"))),
             Outcome::Skipped if self.tasks > MANY => {}
             Outcome::Skipped => self.chat(&format!("{} {name}: {reason}", self.paint("33", "skipped"))),
-            Outcome::Failed | Outcome::TimedOut | Outcome::NotStarted => {
+            // Its diagnostic has said it all.
+            Outcome::NotStarted => {}
+            Outcome::Failed | Outcome::TimedOut => {
                 self.line(&format!("{} {name}: {reason}", self.paint("31;1", "failed ")));
-                if ended.outcome != Outcome::NotStarted {
-                    self.last_words(ended);
-                }
+                self.last_words(ended);
             }
         }
     }
@@ -188,7 +188,7 @@ impl Observer for Console {
     }
 
     fn trouble(&mut self, diagnostic: &Diagnostic) {
-        let show = || load::show(std::slice::from_ref(diagnostic));
+        let show = || load::show_one(diagnostic);
         match &self.bar {
             Some(bar) => bar.suspend(show),
             None => show(),
@@ -228,6 +228,6 @@ impl Observer for JsonLines {
     }
 
     fn trouble(&mut self, diagnostic: &Diagnostic) {
-        load::show(std::slice::from_ref(diagnostic));
+        load::show_one(diagnostic);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{complain, exit};
 use crate::diag::{Diagnostic, Diagnostics, Source, Span, codes};
-use crate::diag::{Format, render};
+use crate::diag::{Format, draw, render};
 use crate::document::{self, MAX_BYTES, Node};
 use crate::pipeline::{self, Pipeline};
 use crate::spec;
@@ -127,6 +127,11 @@ pub fn show(list: &[Diagnostic]) {
     if !list.is_empty() {
         let _ = io::stderr().write_all(render(list, Format::Human { color: colours(&io::stderr()) }).as_bytes());
     }
+}
+
+/// One mistake that showed while a run went on.
+pub fn show_one(diagnostic: &Diagnostic) {
+    let _ = io::stderr().write_all(draw(diagnostic, colours(&io::stderr())).as_bytes());
 }
 
 /// On a terminal, unless asked not to.

@@ -17,6 +17,17 @@ const MAX_LINE_BYTES: usize = 2 << 10;
 const KEPT_BYTES: usize = 60;
 
 pub(super) fn render(list: &[&Diagnostic], color: bool) -> String {
+    let mut out = drawn(list, color);
+    let summary = summary_of(list);
+    if !summary.is_empty() {
+        out += &summary;
+        out.push('\n');
+    }
+    out
+}
+
+/// Each with an empty line after it, and no summary.
+pub(super) fn drawn(list: &[&Diagnostic], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut indexes = Indexes::default();
     let mut out = String::new();
@@ -28,11 +39,6 @@ pub(super) fn render(list: &[&Diagnostic], color: bool) -> String {
                 out.push('\n');
             }
         }
-        out.push('\n');
-    }
-    let summary = summary_of(list);
-    if !summary.is_empty() {
-        out += &summary;
         out.push('\n');
     }
     out

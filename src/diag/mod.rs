@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use codes::Code;
 pub use explain::explain;
 pub use position::{Lines, Position};
-pub use render::{Format, render, summary};
+pub use render::{Format, draw, render, summary};
 pub use suggest::did_you_mean;
 
 /// One source text a diagnostic can point into. Cheap to clone; compared by identity of its name.

@@ -26,6 +26,11 @@ pub fn render(list: &[Diagnostic], format: Format) -> String {
     }
 }
 
+/// One by itself, for people, while a run goes on.
+pub fn draw(diagnostic: &Diagnostic, color: bool) -> String {
+    human::drawn(&[diagnostic], color)
+}
+
 fn in_order(list: &[Diagnostic]) -> Vec<&Diagnostic> {
     let mut list: Vec<&Diagnostic> = list.iter().collect();
     list.sort_by_cached_key(|d| key(d));

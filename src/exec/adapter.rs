@@ -381,9 +381,15 @@ impl<'a> Drain<'a> {
             return ring.write_batch(messages, until()).map_err(Problem::Ring);
         }
         for message in messages {
-            let ring = self.turn;
+            while let Err(e) = self.rings[self.turn].write(message, until()) {
+                // A replica that has left is passed over; the last one's leaving is the edge's.
+                if !e.is_closed() || self.rings.len() == 1 {
+                    return Err(Problem::Ring(e));
+                }
+                self.rings.remove(self.turn);
+                self.turn %= self.rings.len();
+            }
             self.turn = (self.turn + 1) % self.rings.len();
-            self.rings[ring].write(message, until()).map_err(Problem::Ring)?;
         }
         Ok(())
     }
