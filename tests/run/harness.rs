@@ -214,7 +214,16 @@ impl Live {
 
     /// The end of the run, which leaves no process behind.
     #[track_caller]
-    pub fn finish(mut self) -> Done {
+    pub fn finish(self) -> Done {
+        let folder = self.folder.clone();
+        let done = self.with_leftovers();
+        assert_eq!(leftovers(&folder), Vec::<String>::new(), "left behind by {done:#?}");
+        done
+    }
+
+    /// The end of the run, while another run may work in the same folder.
+    #[track_caller]
+    pub fn with_leftovers(mut self) -> Done {
         while self.next() {}
         let status = loop {
             match self.child.try_wait().unwrap() {
@@ -225,9 +234,7 @@ impl Live {
         };
         let facts = std::mem::take(&mut self.seen);
         let stderr = self.stderr.take().map(|t| t.join().unwrap()).unwrap_or_default();
-        let done = Done { code: status.code(), facts, stderr };
-        assert_eq!(leftovers(&self.folder), Vec::<String>::new(), "left behind by {done:#?}");
-        done
+        Done { code: status.code(), facts, stderr }
     }
 
     #[track_caller]

@@ -3,6 +3,12 @@
 mod harness;
 
 mod edges;
+mod logs;
 mod order;
+mod orphans;
+mod record;
+mod services;
 mod starts;
+mod state;
 mod stops;
+mod surroundings;

@@ -1,0 +1,75 @@
+//! Stages that are to stay.
+
+use crate::harness::{Home, INT};
+
+#[test]
+fn a_service_is_stopped_when_all_else_has_ended() {
+    let home = Home::new();
+    let done = home.apply_to(
+        0,
+        "parallel: 1
+stages:
+  db: { command: [sleep, '1000'], service: true }
+  cache: { command: [sleep, '1000'], service: true, depends_on: { db: started } }
+  job: { command: [\"true\"], depends_on: { cache: started } }
+",
+    );
+    done.outcomes(&[("job", "succeeded"), ("db", "stopped"), ("cache", "stopped")]);
+    assert!(done.at("stage_ended", "job") < done.at("stage_ended", "cache"));
+    assert!(done.at("stage_ended", "cache") < done.at("stage_ended", "db"), "dependants first");
+}
+
+#[test]
+fn what_a_service_feeds_drains() {
+    let home = Home::new();
+    let done = home.apply_to(
+        0,
+        "stages:
+  ticks:
+    shell: \"trap 'echo last; exit 0' TERM; seq 1000; echo > ready; while :; do sleep 0.01; done\"
+    service: true
+    stdout: { edge: e, framing: lines }
+  keeps: { command: [cat], service: true, stdin: { edge: e, framing: lines }, stdout: { file: kept } }
+  job: { shell: 'while [ ! -e ready ]; do sleep 0.01; done' }
+edges: { e: { from: ticks, to: keeps } }
+",
+    );
+    done.outcomes(&[("job", "succeeded"), ("ticks", "stopped"), ("keeps", "succeeded")]);
+    let kept = home.read("kept");
+    assert_eq!((kept.lines().count(), kept.lines().last()), (1001, Some("last")), "{kept}");
+}
+
+#[test]
+fn a_service_that_leaves_fails_the_run() {
+    for end in ["exit 0", "exit 4", "kill -KILL $$"] {
+        let home = Home::new();
+        let done = home.apply_to(
+            1,
+            &format!(
+                "stages:
+  leaves: {{ shell: '{end}', service: true }}
+  job: {{ shell: 'while [ ! -e stop ]; do sleep 0.01; done' }}
+  stop: {{ command: [touch, stop], depends_on: {{ leaves: started }} }}
+"
+            ),
+        );
+        done.outcomes(&[("leaves", "failed"), ("job", "succeeded")]);
+    }
+}
+
+#[test]
+fn only_services_run_until_they_are_told() {
+    let home = Home::new();
+    let mut live = home.start(
+        "stages:
+  a: { shell: 'echo > ready; sleep 1000', service: true }
+  b: { command: [sleep, '1000'], service: true, stop_signal: INT }
+",
+    );
+    live.said("ready");
+    live.started("b");
+    live.signal(INT);
+    let done = live.finish().with_code(130);
+    done.outcomes(&[("a", "stopped"), ("b", "stopped")]);
+    assert_eq!(done.stage("b")["signal"], INT);
+}
