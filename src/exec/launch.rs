@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nexusflow_sys::fsuser::as_user;
@@ -203,7 +203,7 @@ impl Scene<'_> {
             Stdin::File(text) => (self.cx.pipeline.dir.join(self.render_path(&text.value)), &text.span),
             Stdin::Null | Stdin::Edge { .. } => (PathBuf::from("/dev/null"), &self.stage.span),
         };
-        match File::open(&path) {
+        match refuse_fifo(&path).and_then(|()| File::open(&path)) {
             Ok(file) => Ok(Input(file.into(), false)),
             Err(e) => Err(self.failed(codes::STREAM_FILE, span, format!("open {} as its stdin", path.display()), e)),
         }
@@ -227,7 +227,10 @@ impl Scene<'_> {
             return Ok(Output(Some((fd.map_err(failed)?, false))));
         }
         let path = self.cx.pipeline.dir.join(&written);
-        let open = || OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let open = || {
+            refuse_fifo(&path)?;
+            OpenOptions::new().write(true).create(true).truncate(true).open(&path)
+        };
         let file = match user {
             Some(u) => as_user(u, open),
             None => open(),
@@ -410,6 +413,16 @@ fn check_program(path: &Path) -> Checked {
 }
 
 /// The first attempt begins a new log, whatever lies in its place; the others go on in it.
+/// Opening a FIFO waits for who opens its other end, and all that is to be started or stopped after it would wait too.
+/// The runner's own /dev/stdin may be a pipe: that has its other end, and no path.
+fn refuse_fifo(path: &Path) -> io::Result<()> {
+    let is_fifo = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo());
+    if is_fifo && path.canonicalize().is_ok() {
+        return Err(io::Error::other("it is a FIFO; join stages by an edge, or let the stage open it itself"));
+    }
+    Ok(())
+}
+
 fn open_log(path: &Path, first: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).mode(0o600);

@@ -89,3 +89,46 @@ fn a_file_with_mistakes_starts_nothing() {
     assert!(done.facts.is_empty());
     done.says(&["NF0201", "command"]);
 }
+
+#[test]
+fn a_fifo_is_refused_before_anything_waits_for_its_other_end() {
+    let home = Home::new();
+    assert!(std::process::Command::new("mkfifo").arg(home.file("fifo")).status().unwrap().success());
+    fails(&home, "{ command: [cat], stdin: { file: fifo } }", "fifo", &["FIFO"]);
+    fails(&home, "{ command: [cat], stdout: { file: fifo } }", "fifo", &["FIFO"]);
+    // A pipe that the runner was given is no such thing.
+    let file = home.pipeline("stages: { s: { command: [cat], stdin: { file: /dev/stdin }, stdout: { file: got } } }");
+    let (out, mut into) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut into, b"piped").unwrap();
+    drop(into);
+    let status = home.nexusflow(&["dag", "apply", "-q"]).arg(file).stdin(out).status().unwrap();
+    assert!(status.success());
+    assert_eq!(home.read("got"), "piped");
+}
+
+/// Whatever the limit on open files forbids, it is told, and nothing hangs or is left.
+#[test]
+fn too_few_descriptors_are_told() {
+    let home = Home::new();
+    let (mut stages, mut edges) = (String::new(), String::new());
+    for i in 0..4 {
+        stages += &format!("  a{i}: {{ command: [seq, '10'], stdout: {{ edge: e{i}, framing: lines }} }}\n");
+        stages += &format!("  b{i}: {{ command: [cat], stdin: {{ edge: e{i}, framing: lines }} }}\n");
+        edges += &format!("  e{i}: {{ from: a{i}, to: b{i}, capacity: 64KiB }}\n");
+    }
+    let file = home.pipeline(&format!("parallel: 8\nstages:\n{stages}edges:\n{edges}"));
+    let mut told = 0;
+    for limit in (6..60).step_by(4) {
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let program = home.nexusflow(&["dag", "apply"]);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, "sh"]).arg(program.get_program()).args(program.get_args()).arg(&file);
+        let out = command.current_dir("/").env("NEXUSFLOW_STATE_DIR", home.path("state")).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(matches!(out.status.code(), Some(0 | 5)) && !err.contains("panicked"), "{limit}: {out:?}");
+        assert!(out.status.success() || err.contains("Too many open files"), "{limit}: {err}");
+        told += u32::from(!out.status.success());
+        assert_eq!(crate::harness::leftovers(&home.file("")), Vec::<String>::new());
+    }
+    assert!(told > 0);
+}

@@ -136,3 +136,26 @@ fn what_a_stage_leaves_behind_ends_with_it() {
         home.read("left")
     );
 }
+
+#[test]
+fn an_interrupt_comes_through_at_any_moment() {
+    for round in 0..30 {
+        let home = Home::new();
+        let live = home.start(
+            "stages:
+  a: { command: [\"yes\"], stdout: { edge: e, framing: lines } }
+  b: { shell: 'cat > /dev/null', stdin: { edge: e, framing: lines } }
+edges: { e: { from: a, to: b } }
+",
+        );
+        // From before there is a guardian to after the gang has started.
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(round) {
+            std::thread::yield_now();
+        }
+        live.signal(INT);
+        let done = live.finish();
+        // Killed as any program that has not got as far as to say what it does with it.
+        assert!(matches!(done.code, Some(130) | None), "after {round} ms: {done:#?}");
+    }
+}
