@@ -1,5 +1,5 @@
 //! The decider under a simulated world: random pipelines, random histories, invariants after every step.
-//! A failing seed is a reproducer: `SEED=n cargo test --lib run::`.
+//! A failing seed is a reproducer: `SEED=n cargo test --lib run::`; `SEEDS=100000` takes a longer look.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -269,6 +269,17 @@ fn services_end_when_nothing_else_is_left_feeders_first() {
 }
 
 #[test]
+fn services_that_feed_one_another_in_a_circle_end_too() {
+    let mut p = pipeline(&["job", "a", "b"], &["a>b", "b>a"]);
+    p.stages[1].service = true;
+    p.stages[2].service = true;
+    let mut run = Script::new(&p);
+    run.started(&[0, 1, 2]);
+    let said = run.ended(0, 0).to_vec();
+    assert!([1, 2].iter().all(|&t| said.contains(&Action::Signal(TaskId(t), Signal(15)))), "{said:?}");
+}
+
+#[test]
 fn a_service_that_ends_by_itself_fails() {
     let mut p = pipeline(&["job", "db"], &[]);
     p.stages[1].service = true;
@@ -528,5 +539,6 @@ fn invariants_hold_over_random_histories() {
     if let Some(seed) = std::env::var("SEED").ok().and_then(|s| s.parse().ok()) {
         return simulate(seed);
     }
-    (0..2_000).for_each(simulate);
+    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2_000);
+    (0..seeds).for_each(simulate);
 }
