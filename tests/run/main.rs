@@ -12,3 +12,4 @@ mod starts;
 mod state;
 mod stops;
 mod surroundings;
+mod users;

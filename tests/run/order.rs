@@ -180,3 +180,49 @@ stages:
     assert!(home.read("version").starts_with("nexusflow "));
     assert_eq!(home.read("copy"), home.read("sub/tool"));
 }
+
+#[test]
+fn a_gang_takes_one_slot_and_orders_its_mates() {
+    let home = Home::new();
+    let done = home.apply_to(
+        0,
+        "parallel: 1
+stages:
+  a: { command: [seq, '10'], stdout: { edge: e, framing: lines }, depends_on: { b: started } }
+  b: { command: [cat], replicas: 3, stdin: { edge: e, framing: lines }, depends_on: { c: started } }
+  c: { command: [cat], stdin: { edge: e, framing: lines }, stdout: { file: c } }
+  other: { command: [\"true\"] }
+edges: { e: { from: a, to: [b, c] } }
+",
+    );
+    let last_b = done.facts.iter().rposition(|f| f["event"] == "stage_started" && f["stage"] == "b").unwrap();
+    assert!(done.at("stage_started", "c") < done.at("stage_started", "b") && last_b < done.at("stage_started", "a"));
+    let gang = ["a", "b", "c"].map(|s| done.at("stage_ended", s)).into_iter().max().unwrap();
+    let gang_begins = done.at("stage_started", "c");
+    let (begins, ends) = (done.at("stage_started", "other"), done.at("stage_ended", "other"));
+    assert!(begins > gang || ends < gang_begins, "one at a time: {done:#?}");
+    assert_eq!(home.read("c").lines().count(), 10);
+}
+
+#[test]
+fn hundreds_of_mates_and_thousands_of_stages() {
+    let home = Home::new();
+    let mut text = String::from("stages:\n  s0: { command: [seq, '1000'], stdout: { edge: e0, framing: lines } }\n");
+    for i in 1..60 {
+        text += &format!(
+            "  s{i}: {{ command: [cat], stdin: {{ edge: e{}, framing: lines }}, stdout: {{ edge: e{i}, framing: lines }} }}\n",
+            i - 1
+        );
+    }
+    text += "  last: { command: [wc, -l], stdin: { edge: e59, framing: lines }, stdout: { file: count } }\nedges:\n";
+    for i in 0..60 {
+        let to = if i == 59 { "last".into() } else { format!("s{}", i + 1) };
+        text += &format!("  e{i}: {{ from: s{i}, to: {to}, capacity: 64KiB }}\n");
+    }
+    home.apply_to(0, &text);
+    assert_eq!(home.read("count").trim(), "1000");
+
+    let stages: String = (0..1_000).map(|i| format!("  s{i}: {{ command: [\"true\"] }}\n")).collect();
+    let done = home.apply_to(0, &format!("parallel: 16\nstages:\n{stages}"));
+    assert_eq!(done.of("stage_ended").len(), 1_000);
+}

@@ -159,3 +159,33 @@ edges: { e: { from: a, to: b } }
         assert!(matches!(done.code, Some(130) | None), "after {round} ms: {done:#?}");
     }
 }
+
+#[test]
+fn a_mate_that_times_out_takes_its_gang_along() {
+    let home = Home::new();
+    let done = home.apply_to(
+        124,
+        "stages:
+  feeds: { command: [\"yes\"], stdout: { edge: e, framing: lines } }
+  slow: { shell: 'cat > /dev/null', stdin: { edge: e, framing: lines }, timeout: 100ms }
+  after: { command: [touch, after], depends_on: { slow: exited } }
+edges: { e: { from: feeds, to: slow } }
+",
+    );
+    done.outcomes(&[("slow", "timed_out"), ("feeds", "stopped"), ("after", "succeeded")]);
+}
+
+#[test]
+fn output_that_outlives_its_stage_can_be_ended() {
+    let home = Home::new();
+    let mut live = home.start(
+        "stages:
+  leaves: { shell: 'env -i setsid yes & while ! pgrep -s $! > /dev/null; do :; done; echo > ready; exit 0', stdout: { edge: e, framing: lines } }
+  reads: { shell: 'cat > /dev/null', stdin: { edge: e, framing: lines } }
+edges: { e: { from: leaves, to: reads } }
+",
+    );
+    live.said("ready");
+    live.signal(INT);
+    live.finish().with_code(130);
+}
