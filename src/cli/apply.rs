@@ -65,7 +65,12 @@ pub fn run(args: Args) -> ExitCode {
         Ok(guardian) => Some(guardian),
         Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
     };
-    if let Err(e) = signal::ignore(signal::number("PIPE").unwrap_or(13)).and_then(|()| exec::hold_signals()) {
+    // A pipe that breaks and a file over its limit (`ulimit -f`) are errors of one write, not ends of the run.
+    let deaf = || -> io::Result<()> {
+        ["PIPE", "XFSZ"].into_iter().filter_map(signal::number).try_for_each(signal::ignore)?;
+        exec::hold_signals()
+    };
+    if let Err(e) = deaf() {
         return complain(format_args!("signals cannot be set up: {e}"), exit::NOT_STARTED);
     }
     let home = match Home::make(&args, &pipeline) {

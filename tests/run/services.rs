@@ -46,7 +46,8 @@ fn a_service_that_leaves_fails_the_run() {
         let done = home.apply_to(
             1,
             &format!(
-                "stages:
+                "parallel: 2
+stages:
   leaves: {{ shell: '{end}', service: true }}
   job: {{ shell: 'while [ ! -e stop ]; do sleep 0.01; done' }}
   stop: {{ command: [touch, stop], depends_on: {{ leaves: started }} }}

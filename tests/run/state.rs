@@ -69,6 +69,42 @@ fn a_full_disk_is_told() {
     drop(mount);
 }
 
+#[test]
+fn a_limit_on_files_is_told() {
+    let home = Home::new();
+    for limit in ["0", "1", "64"] {
+        let file = home.pipeline("stages: { s: { command: [\"true\"] } }");
+        let program = home.nexusflow(&["dag", "apply"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -f {limit}; exec \"$@\""), "sh"]);
+        command.arg(program.get_program()).args(program.get_args()).arg(&file);
+        let out = command.current_dir("/").env("NEXUSFLOW_STATE_DIR", home.path("state")).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(matches!(out.status.code(), Some(0 | 5)) && err.contains("NF05"), "{limit}: {out:?}");
+    }
+}
+
+#[test]
+fn pipelines_share_a_state_folder() {
+    let home = Home::new();
+    let names: Vec<String> = (0..8).map(|i| format!("p{i}")).collect();
+    let start = |name: &String| {
+        let file = home.write(
+            &format!("{name}.yaml"),
+            &format!("version: 1\nname: {name}\nstages: {{ s: {{ command: [\"true\"], replicas: 20 }} }}\n"),
+        );
+        home.nexusflow(&["dag", "apply", "-q"]).arg(file).spawn().unwrap()
+    };
+    let children: Vec<_> = names.iter().map(start).collect();
+    for mut child in children {
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    let history = home.json(&["dag", "history", "--format", "json"]);
+    let runs = history["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), names.len());
+    assert!(runs.iter().all(|r| r["status"] == "succeeded" && r["tasks"] == 20), "{runs:#?}");
+}
+
 struct Mounted(std::path::PathBuf);
 
 impl Drop for Mounted {
