@@ -339,3 +339,20 @@ edges:
     got.sort_by_key(|l| l.rsplit(' ').next().unwrap().to_owned());
     assert_eq!(got, want);
 }
+
+#[test]
+fn nonsense_on_the_control_socket_harms_nobody_else() {
+    let home = Home::new();
+    let done = home.apply_to(
+        0,
+        r#"parallel: 4
+stages:
+  floods: { command: [perl, -e, '$SIG{PIPE} = "IGNORE"; open my $c, "+<&=3" or die; syswrite $c, "x" x 900 for 1..50000'] }
+  hangs_up: { command: [perl, -e, 'open my $c, "+<&=3" or die; close $c; select undef, undef, undef, 0.05'] }
+  good: { command: [seq, '100000'], stdout: { edge: f, framing: lines } }
+  counts: { command: [wc, -l], stdin: { edge: f, framing: lines }, stdout: { file: count } }
+edges: { e: { from: floods, to: hangs_up }, f: { from: good, to: counts } }
+"#,
+    );
+    assert_eq!((home.read("count").trim(), &done.edge("e")["messages"]), ("100000", &0.into()));
+}

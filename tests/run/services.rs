@@ -48,9 +48,9 @@ fn a_service_that_leaves_fails_the_run() {
             &format!(
                 "parallel: 2
 stages:
-  leaves: {{ shell: '{end}', service: true }}
-  job: {{ shell: 'while [ ! -e stop ]; do sleep 0.01; done' }}
-  stop: {{ command: [touch, stop], depends_on: {{ leaves: started }} }}
+  leaves: {{ shell: 'echo $$ > pid; {end}', service: true }}
+  # Until it has been reaped.
+  job: {{ shell: 'while [ ! -s pid ] || kill -0 $(cat pid); do sleep 0.01; done' }}
 "
             ),
         );
