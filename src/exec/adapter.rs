@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -101,6 +101,8 @@ impl fmt::Display for Problem {
 struct Orders {
     /// One of [`LIVES`] and following.
     process: AtomicU8,
+    /// Every mate runs.
+    open: AtomicBool,
     stop: Bell,
     /// Becomes readable with every order.
     wake: EventFd,
@@ -109,6 +111,19 @@ struct Orders {
 const LIVES: u8 = 0;
 const ENDED_WELL: u8 = 1;
 const ENDED_BADLY: u8 = 2;
+
+impl Orders {
+    /// Nothing is read before all that might fail to start has started. False: it never will be.
+    fn wait_until_open(&self) -> bool {
+        while !self.open.load(Ordering::Acquire) {
+            if self.stop.rings() || pipe::wait_readable([self.wake.as_fd()], None).is_err() {
+                return false;
+            }
+            let _ = self.wake.drain();
+        }
+        true
+    }
+}
 
 /// A running adapter, as the loop sees it.
 pub(super) struct Adapter {
@@ -121,7 +136,12 @@ pub(super) struct Adapter {
 impl Adapter {
     /// `index` in reports is the number of adapters the task had before.
     pub fn start(half: Half, task: TaskId, index: usize, cpus: &CpuSet, reporter: Reporter) -> io::Result<Self> {
-        let orders = Arc::new(Orders { process: AtomicU8::new(LIVES), stop: Bell::new(), wake: EventFd::new()? });
+        let orders = Arc::new(Orders {
+            process: AtomicU8::new(LIVES),
+            open: AtomicBool::new(false),
+            stop: Bell::new(),
+            wake: EventFd::new()?,
+        });
         let is_input = matches!(half.side, Side::Input(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
         let work = move || {
@@ -130,6 +150,7 @@ impl Adapter {
             let edge = half.edge;
             let pipe = File::from(half.pipe);
             let result = match half.side {
+                Side::Input(_) if !theirs.wait_until_open() => Ok(()),
                 Side::Input(rings) => feed(rings, half.framing, pipe, &theirs),
                 Side::Output(rings) => Drain::new(rings, half.framing, half.max_message, &theirs).run(pipe),
             };
@@ -141,6 +162,12 @@ impl Adapter {
         let name = if is_input { "feed" } else { "drain" };
         thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)?;
         Ok(Self { orders, is_input, done: false })
+    }
+
+    /// Every mate of the gang runs: what is written may be read.
+    pub fn open(&self) {
+        self.orders.open.store(true, Ordering::Release);
+        let _ = self.orders.wake.notify();
     }
 
     /// The stage's process is gone; `well`: what it left in the pipe counts in full.

@@ -492,6 +492,8 @@ impl<'a> Executor<'a> {
         let cx = self.cx.clone();
         for task in stages_of(&cx, id).flat_map(|s| tasks_of(&cx, s)) {
             self.control_spoke(task); // what it has asked for meanwhile
+            let attempt = self.attempts[task.0 as usize].as_ref();
+            attempt.into_iter().flat_map(|a| &a.adapters).for_each(Adapter::open);
         }
     }
 

@@ -26,7 +26,7 @@ fn what_a_service_feeds_drains() {
         0,
         "stages:
   ticks:
-    shell: \"trap 'echo last; exit 0' TERM; seq 1000; echo > ready; while :; do sleep 0.01; done\"
+    shell: \"trap 'echo last; exit 0' TERM; seq 1000; echo > ready; while :; do sleep 0.01 || :; done\"
     service: true
     stdout: { edge: e, framing: lines }
   keeps: { command: [cat], service: true, stdin: { edge: e, framing: lines }, stdout: { file: kept } }

@@ -99,7 +99,7 @@ stages:
 fn the_stop_signal_is_the_one_that_was_asked_for() {
     let home = Home::new();
     let mut live =
-        home.start("stages: { s: { shell: \"trap 'echo usr1 > got; exit 0' USR1; echo > ready; while :; do sleep 0.01; done\", stop_signal: USR1 } }");
+        home.start("stages: { s: { shell: \"trap 'echo usr1 > got; exit 0' USR1; echo > ready; while :; do sleep 0.01 || :; done\", stop_signal: USR1 } }");
     live.said("ready");
     live.signal(INT);
     let done = live.finish().with_code(130);
