@@ -62,7 +62,8 @@ impl State {
         for gang in (0..self.gangs.len() as u32).map(GangId) {
             match self.gangs[gang.0 as usize].phase {
                 Phase::Waiting | Phase::Queued => self.skip_gang(gang, cause, actions),
-                // No edge of it has been handed out: there is nothing to drain.
+                // At a natural end it finishes starting first: what has been written already is to be read.
+                Phase::Starting if self.course == Course::Draining => {}
                 Phase::Starting => self.stop_gang(gang, cause, actions),
                 Phase::Running | Phase::Over => {}
             }
@@ -85,6 +86,7 @@ impl State {
         let someone_is_ending = self.live.iter().any(|&t| {
             matches!(self.task(t), Task::Running { doomed: Some(_) } | Task::Starting { doomed: Some(_) })
                 || self.is_running_dry(t)
+                || self.still_comes_up(t)
         });
         if !someone_is_ending {
             for task in self.live.clone() {
@@ -96,13 +98,19 @@ impl State {
     fn turn_has_come(&self, task: TaskId) -> bool {
         let (_, row) = self.graph.stage_of(task);
         let draining = self.course == Course::Draining;
-        if draining && !row.producers.is_empty() {
+        if draining && !row.producers.is_empty() || self.still_comes_up(task) {
             return false;
         }
         row.dependants.iter().all(|&(d, _)| {
             let fed_by_it = draining && self.graph.stage(d).gang == row.gang;
             fed_by_it || self.is_settled(d)
         })
+    }
+
+    /// At a natural end a gang that starts does so as a whole, before its turn to end comes.
+    fn still_comes_up(&self, task: TaskId) -> bool {
+        let gang = self.graph.stage_of(task).1.gang;
+        self.course == Course::Draining && self.gangs[gang.0 as usize].phase == Phase::Starting
     }
 
     /// Its producers are gone: it reads what is left and then its end of stream.

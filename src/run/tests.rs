@@ -280,6 +280,20 @@ fn services_that_feed_one_another_in_a_circle_end_too() {
 }
 
 #[test]
+fn services_that_are_still_starting_drain_all_the_same() {
+    let mut p = pipeline(&["job", "source", "sink"], &["source>sink"]);
+    p.stages[1].service = true;
+    p.stages[2].service = true;
+    let mut run = Script::new(&p);
+    run.started(&[0, 1]);
+    assert!(!run.ended(0, 0).iter().any(|a| matches!(a, Action::Signal(..) | Action::Kill(_))), "{:?}", run.said);
+    let said = run.event(Event::Started(TaskId(2))).to_vec();
+    assert_eq!(said, [Action::OpenEdges(GangId(1)), Action::Signal(TaskId(1), Signal(15))]);
+    run.event(Event::Ended(TaskId(1), Exit::Signal(Signal(15))));
+    assert_eq!(run.ended(2, 0).last(), Some(&Action::Finish(Ending::Succeeded)));
+}
+
+#[test]
 fn a_service_that_ends_by_itself_fails() {
     let mut p = pipeline(&["job", "db"], &[]);
     p.stages[1].service = true;
