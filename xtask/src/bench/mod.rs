@@ -14,10 +14,11 @@ use crate::step::{Result, Steps};
 use crate::{cargo, target};
 
 pub const USAGE: &str = "\
-usage: cargo xtask bench dag [--stages N] [--rounds N] [--json FILE]
+usage: cargo xtask bench dag [--stages N] [--rounds N] [--state DIR] [--json FILE]
        cargo xtask bench idle [--seconds N]
 
-  dag        a layered graph of short processes: bare threads, ours, make; medians and ratios
+  dag        a layered graph of short processes: bare threads, ours, make; medians and ratios; history and logs
+             go under DIR (target/bench): where earlier files were deleted minutes ago, ext4 is slow to make logs
   idle       what the runner costs while all of its stages wait
 ";
 
@@ -27,10 +28,11 @@ pub fn run(steps: &mut Steps, args: &[String]) -> Result {
     match what.as_str() {
         "dag" => {
             let (stages, rounds) = (options.number("--stages", 10_000)?, options.number("--rounds", 5)?);
+            let state = options.value("--state")?.map(std::path::absolute).transpose().map_err(|e| e.to_string())?;
             let json = options.value("--json")?.map(PathBuf::from);
             options.end()?;
             steps.run("release build", build)?;
-            steps.run("dag", || dag::run(stages.max(1), rounds.max(1), json.as_deref()))
+            steps.run("dag", || dag::run(stages.max(1), rounds.max(1), state.as_deref(), json.as_deref()))
         }
         "idle" => {
             let seconds = options.number("--seconds", 30)?;
@@ -45,7 +47,7 @@ pub fn run(steps: &mut Steps, args: &[String]) -> Result {
 }
 
 fn build() -> Result {
-    cargo("build --release --locked").done()
+    cargo("build --release --locked --workspace --bins").done()
 }
 
 /// Where benches leave what they make: `target/bench`.
