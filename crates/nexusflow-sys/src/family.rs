@@ -17,6 +17,10 @@ pub fn children_of(pid: u32) -> Vec<u32> {
 /// as long as that thread makes no processes itself.
 pub fn adopted() -> Vec<u32> {
     let pid = process::getpid();
+    // Mostly there are none, and asking that is much cheaper than /proc.
+    if rustix::thread::gettid().as_raw_nonzero().get() as u32 == pid && !process::this_thread_has_children() {
+        return Vec::new();
+    }
     listed(format!("/proc/self/task/{pid}/children").as_ref())
         // A kernel without CONFIG_PROC_CHILDREN: all of them, and the caller has to look closer.
         .or_else(|| children::children().ok())

@@ -76,6 +76,13 @@ pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
     wait_id(libc::P_PIDFD, pidfd.as_raw_fd() as u32, libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
+/// Whether the calling thread itself, not another of this process, has a child that has not been reaped. True also
+/// where the system will not tell.
+pub(crate) fn this_thread_has_children() -> bool {
+    let options = libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD;
+    !matches!(wait_id(libc::P_ALL, 0, options), Err(e) if e.raw_os_error() == Some(libc::ECHILD))
+}
+
 /// waitid with rusage, which only the raw call has. __WALL: also children that announce their end by another signal.
 fn wait_id(kind: libc::idtype_t, id: u32, options: c_int) -> io::Result<Option<(u32, Exit)>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
