@@ -422,7 +422,7 @@ impl<'a> Executor<'a> {
         };
         attempt.exit = Some((exit, usage));
         if let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(self.cx.plan.task(task).stage).gang) {
-            let _ = gang.wake_all(); // what cannot be woken looks again by itself, within a second
+            let _ = gang.wake_all(); // what cannot be woken looks again by itself, after a while
         }
         if let Some(control) = attempt.control.take() {
             let _ = self.epoll.delete(control.socket());

@@ -8,8 +8,9 @@ use nexusflow_sys::map::Word32;
 
 use crate::error::{Error, Result};
 
-/// No sleep is longer: should a wake-up ever be lost, this finds it.
-pub const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// No sleep is longer: should a wake-up ever be lost, this finds it. Seldom, since a hundred waiting adapters shall cost
+/// the runner nothing, and the runner wakes everyone when a process has died.
+pub const MAX_SLEEP: Duration = Duration::from_secs(10);
 /// How often an adaptive wait looks before it sleeps.
 const ADAPTIVE_SPINS: u32 = 2048;
 /// How often a spinning wait looks before it asks whether it is to end.
