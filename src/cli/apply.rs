@@ -52,6 +52,11 @@ enum Format {
 }
 
 pub fn run(args: Args) -> ExitCode {
+    // Whatever happens to us, someone must be left to end our processes. First of all, while there is little to fork.
+    let lifeline = match guardian::under_guardian() {
+        Ok(guardian) => Some(guardian),
+        Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
+    };
     let pipeline = match args.file.load() {
         Ok(pipeline) => pipeline,
         Err(code) => return code,
@@ -59,11 +64,6 @@ pub fn run(args: Args) -> ExitCode {
     let plan = match plan::here(&pipeline, args.no_pin) {
         Ok((plan, _)) => plan,
         Err(code) => return code,
-    };
-    // From here on there are processes to be had: whatever happens to us, someone must be left to end them.
-    let lifeline = match guardian::under_guardian() {
-        Ok(guardian) => Some(guardian),
-        Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
     };
     // A pipe that breaks and a file over its limit (`ulimit -f`) are errors of one write, not ends of the run.
     let deaf = || -> io::Result<()> {
