@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nexusflow_sys::fsuser::as_user;
@@ -17,6 +17,7 @@ use nexusflow_sys::spawn::{Child, Identity, Resource, Spawn, SpawnError, Step};
 use nexusflow_sys::user::{self, User};
 
 use super::Context;
+use super::program::{NoProgram, Programs};
 use crate::diag::{Diagnostic, Span, codes};
 use crate::pipeline::{Stage, Stdin, Stdout};
 use crate::plan::{self, TaskId};
@@ -24,8 +25,6 @@ use crate::spec::{Command, Piece, SchedClass, Text};
 
 /// Where a stage with edges of its own finds its control socket.
 pub(super) const CONTROL_FD: RawFd = 3;
-/// PATH where the environment has none, as execvp(3) has it.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const SIGKILL: i32 = 9;
 
 /// The descriptors that gang and edges give to one attempt; closed here once the process has them.
@@ -45,66 +44,87 @@ pub(super) struct Launched {
     pub log: PathBuf,
 }
 
-/// Makes the process of one attempt.
-pub(super) fn launch(cx: &Context, task: TaskId, attempt: u32, ends: Ends) -> Result<Launched, Box<Diagnostic>> {
-    let planned = cx.plan.task(task);
-    let stage = cx.pipeline.stage(planned.stage);
-    let scene = Scene { cx, stage, planned, attempt, first_bind: CONTROL_FD + i32::from(ends.control.is_some()) };
-    let user = scene.user()?;
-    let env = scene.environment(user.as_ref(), ends.control.is_some());
-    let argv = scene.argv();
-    let program = find_program(argv[0].as_bytes(), env.get(OsStr::new("PATH")), &cx.pipeline.dir)
-        .map_err(|e| scene.no_program(argv[0].as_bytes(), e))?;
-    let cwd = match &stage.cwd {
-        Some(text) => cx.pipeline.dir.join(scene.render_path(text)),
-        None => cx.pipeline.dir.clone(),
-    };
-    let log_path = cx.log_path(stage, planned.replica);
-    let log = open_log(&log_path, attempt == 1).map_err(|e| {
-        scene.failed(codes::STATE_FOLDER, &stage.span, format!("create the log {}", log_path.display()), e)
-    })?;
-    let stdin = scene.stdin(ends.stdin)?;
-    let stdout = scene.stdout(ends.stdout, user.as_ref())?;
-    if let Some(user) = &user {
-        let given = ends.binds.iter().chain(stdin.owned()).chain(stdout.owned());
-        for fd in given {
-            // A program that opens /dev/fd/N opens the pipe anew, as its own user.
-            pipe::set_owner(fd, user.uid, user.gid)
-                .map_err(|e| scene.failed(codes::USER, &stage.span, "give a pipe to its user", e))?;
-        }
+/// Makes processes, and keeps what is the same for all of them.
+pub(super) struct Launcher<'a> {
+    cx: &'a Context,
+    /// The inherited environment, by name and as `NAME=value`.
+    inherited: Vec<(&'a OsStr, CString)>,
+    programs: Programs,
+}
+
+impl<'a> Launcher<'a> {
+    pub fn new(cx: &'a Context) -> Self {
+        let inherited = cx.base_env.iter().map(|(k, v)| (k.as_os_str(), variable(k, v))).collect();
+        Self { cx, inherited, programs: Programs::default() }
     }
 
-    let mut fds: Vec<(BorrowedFd, RawFd)> = vec![(stdin.fd(), 0), (stdout.fd_or(&log), 1), (log.as_fd(), 2)];
-    fds.extend(ends.control.as_ref().map(|c| (c.as_fd(), CONTROL_FD)));
-    fds.extend(ends.binds.iter().zip(scene.first_bind..).map(|(fd, at)| (fd.as_fd(), at)));
+    /// Makes the process of one attempt.
+    pub fn launch(&mut self, task: TaskId, attempt: u32, ends: Ends) -> Result<Launched, Box<Diagnostic>> {
+        let cx = self.cx;
+        let planned = cx.plan.task(task);
+        let stage = cx.pipeline.stage(planned.stage);
+        let scene = Scene { cx, stage, planned, attempt, first_bind: CONTROL_FD + i32::from(ends.control.is_some()) };
+        let user = scene.user()?;
+        let env = scene.environment(user.as_ref(), ends.control.is_some());
+        let argv = scene.argv();
+        let path = [&env, &cx.base_env].into_iter().find_map(|env| env.get(OsStr::new("PATH")));
+        let program = self
+            .programs
+            .find(&argv[0], path.map(OsString::as_os_str), &cx.pipeline.dir)
+            .map_err(|e| scene.no_program(argv[0].as_bytes(), e))?;
+        let cwd = match &stage.cwd {
+            Some(text) => cx.pipeline.dir.join(scene.render_path(text)),
+            None => cx.pipeline.dir.clone(),
+        };
+        let log_path = cx.log_path(stage, planned.replica);
+        let log = open_log(&log_path, attempt == 1).map_err(|e| {
+            scene.failed(codes::STATE_FOLDER, &stage.span, format!("create the log {}", log_path.display()), e)
+        })?;
+        let stdin = scene.stdin(ends.stdin)?;
+        let stdout = scene.stdout(ends.stdout, user.as_ref())?;
+        if let Some(user) = &user {
+            let given = ends.binds.iter().chain(stdin.owned()).chain(stdout.owned());
+            for fd in given {
+                // A program that opens /dev/fd/N opens the pipe anew, as its own user.
+                pipe::set_owner(fd, user.uid, user.gid)
+                    .map_err(|e| scene.failed(codes::USER, &stage.span, "give a pipe to its user", e))?;
+            }
+        }
 
-    let argv = c_strings(argv.into_iter().map(OsString::into_vec));
-    let envp = c_strings(env.into_iter().map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat()));
-    let program = c_string(program.into_os_string().into_vec());
-    let cwd = c_string(cwd.into_os_string().into_vec());
-    let identity = user.as_ref().map(|u| Identity { uid: u.uid, gid: u.gid, groups: &u.groups });
-    let (scheduler, nice) = scene.scheduling();
-    let spawn = Spawn {
-        program: &program,
-        argv: &argv,
-        envp: &envp,
-        cgroup: None,
-        own_group: true,
-        affinity: (!planned.cpus.is_empty()).then(|| planned.cpus.as_slice()),
-        memory: memory_policy(planned),
-        scheduler,
-        nice,
-        rlimits: &[(Resource::Nofile, cx.open_files.0, cx.open_files.1)],
-        fds: &fds,
-        cwd: Some(&cwd),
-        identity,
-        death_signal: Some(SIGKILL),
-    };
-    match spawn.run() {
-        Ok(child) => Ok(Launched { child, log: log_path }),
-        Err(e) => {
-            let _ = std::fs::remove_file(&log_path); // nothing ran, so nothing is in it
-            Err(scene.not_spawned(e))
+        let mut fds: Vec<(BorrowedFd, RawFd)> = vec![(stdin.fd(), 0), (stdout.fd_or(&log), 1), (log.as_fd(), 2)];
+        fds.extend(ends.control.as_ref().map(|c| (c.as_fd(), CONTROL_FD)));
+        fds.extend(ends.binds.iter().zip(scene.first_bind..).map(|(fd, at)| (fd.as_fd(), at)));
+
+        let argv = c_strings(argv.into_iter().map(OsString::into_vec));
+        let inherited =
+            self.inherited.iter().filter(|(name, _)| !env.contains_key(*name)).map(|(_, entry)| entry.clone());
+        let envp: Vec<CString> = inherited.chain(env.iter().map(|(k, v)| variable(k, v))).collect();
+        let program = c_string(program.into_os_string().into_vec());
+        let cwd = c_string(cwd.into_os_string().into_vec());
+        let identity = user.as_ref().map(|u| Identity { uid: u.uid, gid: u.gid, groups: &u.groups });
+        let (scheduler, nice) = scene.scheduling();
+        let spawn = Spawn {
+            program: &program,
+            argv: &argv,
+            envp: &envp,
+            cgroup: None,
+            own_group: true,
+            affinity: (!planned.cpus.is_empty()).then(|| planned.cpus.as_slice()),
+            memory: memory_policy(planned),
+            scheduler,
+            nice,
+            rlimits: &[(Resource::Nofile, cx.open_files.0, cx.open_files.1)],
+            fds: &fds,
+            cwd: Some(&cwd),
+            identity,
+            death_signal: Some(SIGKILL),
+        };
+        match spawn.run() {
+            Ok(child) => Ok(Launched { child, log: log_path }),
+            Err(e) => {
+                let _ = std::fs::remove_file(&log_path); // nothing ran, so nothing is in it
+                Err(scene.not_spawned(e))
+            }
         }
     }
 }
@@ -147,9 +167,9 @@ impl Scene<'_> {
         }
     }
 
-    /// What the process finds in its environment: inherited, then what the file says, then ours.
+    /// What the process finds in its environment beside, or in place of, what it inherits: what the file says, then ours.
     fn environment(&self, user: Option<&User>, control: bool) -> BTreeMap<OsString, OsString> {
-        let mut env = self.cx.base_env.clone();
+        let mut env = BTreeMap::<OsString, OsString>::new();
         if let Some(user) = user {
             env.insert("HOME".into(), user.home.clone().into());
             env.insert("USER".into(), user.name.clone().into());
@@ -161,8 +181,11 @@ impl Scene<'_> {
         if self.planned.pinned {
             // Numeric libraries otherwise start a thread for every CPU of the machine.
             let places = self.planned.cpus.iter().map(|c| format!("{{{c}}}")).collect::<Vec<_>>().join(",");
-            env.entry("OMP_NUM_THREADS".into()).or_insert_with(|| self.planned.cpus.len().to_string().into());
-            env.entry("OMP_PLACES".into()).or_insert_with(|| places.into());
+            for (name, value) in [("OMP_NUM_THREADS", self.planned.cpus.len().to_string()), ("OMP_PLACES", places)] {
+                if !self.cx.base_env.contains_key(OsStr::new(name)) {
+                    env.entry(name.into()).or_insert(value.into());
+                }
+            }
         }
         env.extend(self.stage.env.iter().map(|(k, text)| (k.into(), self.render(text))));
         let ours = [
@@ -360,59 +383,6 @@ impl Output {
     }
 }
 
-enum NoProgram {
-    Missing { looked_in: String },
-    Directory(PathBuf),
-    NotExecutable(PathBuf),
-}
-
-/// As execvp(3) looks a program up, but relative to the pipeline's folder and with its failures told apart.
-fn find_program(name: &[u8], path: Option<&OsString>, dir: &Path) -> Result<PathBuf, NoProgram> {
-    let name = Path::new(OsStr::from_bytes(name));
-    if name.as_os_str().as_bytes().contains(&b'/') {
-        let full = dir.join(name);
-        return match check_program(&full) {
-            Checked::Fine => Ok(full),
-            Checked::Missing => Err(NoProgram::Missing { looked_in: full.display().to_string() }),
-            Checked::Directory => Err(NoProgram::Directory(full)),
-            Checked::NotExecutable => Err(NoProgram::NotExecutable(full)),
-        };
-    }
-    let path = path.map_or(OsStr::new(DEFAULT_PATH), |p| p);
-    let mut near_miss = None;
-    for folder in std::env::split_paths(path) {
-        let full = dir.join(folder).join(name);
-        match check_program(&full) {
-            Checked::Fine => return Ok(full),
-            Checked::NotExecutable => near_miss = near_miss.or(Some(full)),
-            Checked::Missing | Checked::Directory => {}
-        }
-    }
-    Err(match near_miss {
-        Some(full) => NoProgram::NotExecutable(full),
-        None => NoProgram::Missing { looked_in: format!("PATH={}", path.to_string_lossy()) },
-    })
-}
-
-enum Checked {
-    Fine,
-    Missing,
-    Directory,
-    NotExecutable,
-}
-
-fn check_program(path: &Path) -> Checked {
-    match std::fs::metadata(path) {
-        Ok(m) if m.is_dir() => Checked::Directory,
-        // Whether this user may execute it is the kernel's to say; no bit at all is plain.
-        Ok(m) if m.permissions().mode() & 0o111 == 0 => Checked::NotExecutable,
-        Ok(_) => Checked::Fine,
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Checked::NotExecutable,
-        Err(_) => Checked::Missing,
-    }
-}
-
-/// The first attempt begins a new log, whatever lies in its place; the others go on in it.
 /// Opening a FIFO waits for who opens its other end, and all that is to be started or stopped after it would wait too.
 /// The runner's own /dev/stdin may be a pipe: that has its other end, and no path.
 fn refuse_fifo(path: &Path) -> io::Result<()> {
@@ -423,6 +393,7 @@ fn refuse_fifo(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The first attempt begins a new log, whatever lies in its place; the others go on in it.
 fn open_log(path: &Path, first: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).mode(0o600);
@@ -475,6 +446,10 @@ fn c_string(bytes: Vec<u8>) -> CString {
         let at = e.nul_position();
         CString::new(&e.into_vec()[..at]).unwrap_or_default()
     })
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> CString {
+    c_string([name.as_bytes(), b"=", value.as_bytes()].concat())
 }
 
 fn c_strings(words: impl Iterator<Item = Vec<u8>>) -> Vec<CString> {

@@ -7,6 +7,7 @@ mod adapter;
 mod control;
 mod executor;
 mod launch;
+mod program;
 mod report;
 mod spawner;
 mod tree;

@@ -10,7 +10,7 @@ use std::thread;
 use nexusflow_sys::event::EventFd;
 
 use super::Context;
-use super::launch::{Ends, Launched, launch};
+use super::launch::{Ends, Launched, Launcher};
 use crate::diag::Diagnostic;
 use crate::plan::TaskId;
 
@@ -81,6 +81,7 @@ impl Drop for Spawner {
 
 fn work(cx: &Context, queue: &(Mutex<Queue>, Condvar), answers: &Sender<Answer>, notify: &EventFd) {
     let (queue, ready) = queue;
+    let mut launcher = Launcher::new(cx);
     loop {
         let request = {
             let mut queue = queue.lock().expect("no spawner panics with the lock");
@@ -93,7 +94,7 @@ fn work(cx: &Context, queue: &(Mutex<Queue>, Condvar), answers: &Sender<Answer>,
             }
         };
         let Request { task, attempt, ends } = request;
-        let result = launch(cx, task, attempt, ends);
+        let result = launcher.launch(task, attempt, ends);
         if answers.send(Answer { task, result }).is_err() {
             return;
         }
