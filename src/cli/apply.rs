@@ -16,6 +16,7 @@ use nexusflow_sys::{file, guardian, limits, signal};
 
 use super::console::{Console, JsonLines};
 use super::load::{self, FileArgs};
+use super::talker::{Listener, Talker};
 use super::{complain, dirs, exit, plan};
 use crate::diag::{Diagnostic, codes};
 use crate::exec::{self, Context, Observer};
@@ -54,7 +55,7 @@ enum Format {
 pub fn run(args: Args) -> ExitCode {
     // Whatever happens to us, someone must be left to end our processes. First of all, while there is little to fork.
     let lifeline = match guardian::under_guardian() {
-        Ok(guardian) => Some(guardian),
+        Ok(guardian) => guardian,
         Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
     };
     let pipeline = match args.file.load() {
@@ -65,14 +66,10 @@ pub fn run(args: Args) -> ExitCode {
         Ok((plan, _)) => plan,
         Err(code) => return code,
     };
-    // A pipe that breaks and a file over its limit (`ulimit -f`) are errors of one write, not ends of the run.
-    let deaf = || -> io::Result<()> {
-        ["PIPE", "XFSZ"].into_iter().filter_map(signal::number).try_for_each(signal::ignore)?;
-        exec::hold_signals()
+    let signals = match hold_signals() {
+        Ok(before) => before,
+        Err(e) => return complain(format_args!("signals cannot be set up: {e}"), exit::NOT_STARTED),
     };
-    if let Err(e) = deaf() {
-        return complain(format_args!("signals cannot be set up: {e}"), exit::NOT_STARTED);
-    }
     let home = match Home::make(&args, &pipeline) {
         Ok(home) => home,
         Err(diagnostic) => {
@@ -84,18 +81,15 @@ pub fn run(args: Args) -> ExitCode {
         Ok(old) => old,
         Err(e) => return complain(format_args!("the limit on open files cannot be raised: {e}"), exit::NOT_STARTED),
     };
-    let prom_file = args.prom_file.as_deref();
-    let summary = Rc::new(RefCell::new(Summary::default()));
-    let talk: Box<dyn Observer> = match args.format {
+    let listener: Box<dyn Listener> = match args.format {
         Format::Human => Box::new(Console::new(args.quiet, &pipeline)),
         Format::Json => Box::new(JsonLines),
     };
-    let record = match Writer::start(&home.state) {
-        Ok(writer) => Rc::new(RefCell::new(Some(writer))),
-        Err(e) => return complain(format_args!("no thread for the history: {e}"), exit::NOT_STARTED),
+    let (books, talker) = match Books::open(&home.state).and_then(|b| Ok((b, Talker::start(listener)?))) {
+        Ok(both) => both,
+        Err(e) => return complain(format_args!("no threads to tell of the run: {e}"), exit::NOT_STARTED),
     };
-    let mut observers: Vec<Box<dyn Observer>> =
-        vec![Box::new(Recorder(record.clone())), Box::new(Folder(summary.clone())), talk];
+    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(books.clone()), Box::new(talker)];
     let cx = Context {
         base_env: base_env(&pipeline.env_inherit),
         self_path: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
@@ -106,31 +100,25 @@ pub fn run(args: Args) -> ExitCode {
         pipeline,
         plan,
     };
-    let code = match exec::execute(cx, &lifeline, &mut observers) {
-        Ok(ending) => ending.exit_code(),
+    let ended = exec::execute(cx, &lifeline, &mut observers);
+    let late = books.close(args.prom_file.as_deref());
+    // Whoever listens may take as long as it likes to hear the rest; but from here on a signal ends us at once.
+    let _ = signals.restore();
+    drop(observers);
+    load::show(&late);
+    match ended {
+        Ok(ending) => ExitCode::from(ending.exit_code()),
         Err(failure) => {
             let message = format!("the run broke off: could not {}: {}", failure.what, failure.error);
-            _ = complain(message, exit::NOT_STARTED);
-            exit::NOT_STARTED
+            complain(message, exit::NOT_STARTED)
         }
-    };
-    let mut late = Vec::new();
-    if let Some(writer) = record.borrow_mut().take()
-        && let Err(loss) = writer.close()
-    {
-        late.push(
-            Diagnostic::warning(codes::RECORD, loss.to_string())
-                .help("free space in the state folder, or correct its permissions"),
-        );
     }
-    if let Some(path) = prom_file
-        && let Err(e) = metrics::write(path, &summary.borrow())
-    {
-        let message = format!("{} could not be written: {e}", path.display());
-        late.push(Diagnostic::warning(codes::PROM_FILE, message).help("its folder must exist and be writable"));
-    }
-    load::show(&late);
-    ExitCode::from(code)
+}
+
+/// A pipe that breaks and a file over its limit (`ulimit -f`) are errors of one write, not ends of the run.
+fn hold_signals() -> io::Result<signal::Mask> {
+    ["PIPE", "XFSZ"].into_iter().filter_map(signal::number).try_for_each(signal::ignore)?;
+    exec::hold_signals()
 }
 
 /// Where a run keeps what it leaves behind, and its claim to be the only one of its pipeline.
@@ -212,23 +200,45 @@ fn base_env(inherit: &EnvInherit) -> BTreeMap<OsString, OsString> {
         .collect()
 }
 
-struct Recorder(Rc<RefCell<Option<Writer>>>);
-
-impl Observer for Recorder {
-    fn fact(&mut self, fact: &Fact) {
-        if let Some(writer) = self.0.borrow().as_ref() {
-            writer.record(fact.clone());
-        }
-    }
-
-    fn trouble(&mut self, _: &Diagnostic) {}
+/// What a run leaves behind: its history, and the summary that the metrics are made of.
+#[derive(Clone)]
+struct Books {
+    writer: Rc<RefCell<Option<Writer>>>,
+    summary: Rc<RefCell<Summary>>,
 }
 
-struct Folder(Rc<RefCell<Summary>>);
+impl Books {
+    fn open(state: &Path) -> io::Result<Self> {
+        Ok(Self { writer: Rc::new(RefCell::new(Some(Writer::start(state)?))), summary: Rc::default() })
+    }
 
-impl Observer for Folder {
+    /// Writes what is to be kept. What could not be is told, and fails no run.
+    fn close(&self, prom_file: Option<&Path>) -> Vec<Diagnostic> {
+        let mut late = Vec::new();
+        if let Some(writer) = self.writer.borrow_mut().take()
+            && let Err(loss) = writer.close()
+        {
+            late.push(
+                Diagnostic::warning(codes::RECORD, loss.to_string())
+                    .help("free space in the state folder, or correct its permissions"),
+            );
+        }
+        if let Some(path) = prom_file
+            && let Err(e) = metrics::write(path, &self.summary.borrow())
+        {
+            let message = format!("{} could not be written: {e}", path.display());
+            late.push(Diagnostic::warning(codes::PROM_FILE, message).help("its folder must exist and be writable"));
+        }
+        late
+    }
+}
+
+impl Observer for Books {
     fn fact(&mut self, fact: &Fact) {
-        self.0.borrow_mut().fold(fact);
+        self.summary.borrow_mut().fold(fact);
+        if let Some(writer) = self.writer.borrow().as_ref() {
+            writer.record(fact.clone());
+        }
     }
 
     fn trouble(&mut self, _: &Diagnostic) {}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::load;
+use super::talker::Listener;
 use crate::diag::Diagnostic;
 use crate::exec::Observer;
 use crate::pipeline::Pipeline;
@@ -202,6 +203,12 @@ fn cpus(list: &str) -> String {
     format!("{} {list}", if many { "CPUs" } else { "CPU" })
 }
 
+impl Listener for Console {
+    fn lost(&mut self, words: u64) {
+        self.line(&format!("… {words} things happened faster than they could be shown here"));
+    }
+}
+
 /// The last lines of a log, which may be huge and need not be text.
 fn tail(path: &str) -> io::Result<String> {
     let mut file = File::open(path)?;
@@ -229,5 +236,12 @@ impl Observer for JsonLines {
 
     fn trouble(&mut self, diagnostic: &Diagnostic) {
         load::show_one(diagnostic);
+    }
+}
+
+impl Listener for JsonLines {
+    fn lost(&mut self, words: u64) {
+        let mut out = io::stdout().lock();
+        let _ = writeln!(out, "{{\"event\":\"facts_lost\",\"count\":{words}}}").and_then(|()| out.flush());
     }
 }

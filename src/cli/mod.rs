@@ -13,6 +13,7 @@ mod logs;
 mod man;
 mod plan;
 mod schema;
+mod talker;
 mod topology;
 mod validate;
 

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nexusflow_stage::Error as RingError;
 use nexusflow_stage::ring::{Bell, Consumer, Next, Producer, Until, wait_any};
@@ -28,7 +28,7 @@ use crate::topology::CpuSet;
 const BLOCK_BYTES: usize = 64 * 1024;
 /// A thread here holds buffers on the heap and little else.
 const STACK_BYTES: usize = 128 * 1024;
-/// How long a pipe may stay silent yet open after its stage has ended and everything known of it is dead.
+/// How long, in all, a pipe may be silent yet open after its stage has ended and everything known of it is dead.
 const LINGER: Duration = Duration::from_secs(1);
 /// A `u32le` record stands behind this many bytes.
 const PREFIX: usize = 4;
@@ -97,33 +97,28 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How the stage's process ended, as far as its streams go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum ProcessEnd {
+    /// What it left in the pipe counts in full.
+    Well = 1,
+    /// By our wish: what it wrote counts, but an unfinished record is none.
+    Stopped = 2,
+    /// Its gang ends, so that what it left unsent has nobody to go to.
+    Badly = 3,
+}
+
 /// What the loop tells an adapter.
 struct Orders {
-    /// One of [`LIVES`] and following.
+    /// [`LIVES`], or a [`ProcessEnd`].
     process: AtomicU8,
-    /// Every mate runs.
-    open: AtomicBool,
     stop: Bell,
     /// Becomes readable with every order.
     wake: EventFd,
 }
 
 const LIVES: u8 = 0;
-const ENDED_WELL: u8 = 1;
-const ENDED_BADLY: u8 = 2;
-
-impl Orders {
-    /// Nothing is read before all that might fail to start has started. False: it never will be.
-    fn wait_until_open(&self) -> bool {
-        while !self.open.load(Ordering::Acquire) {
-            if self.stop.rings() || pipe::wait_readable([self.wake.as_fd()], None).is_err() {
-                return false;
-            }
-            let _ = self.wake.drain();
-        }
-        true
-    }
-}
 
 /// A running adapter, as the loop sees it.
 pub(super) struct Adapter {
@@ -136,12 +131,7 @@ pub(super) struct Adapter {
 impl Adapter {
     /// `index` in reports is the number of adapters the task had before.
     pub fn start(half: Half, task: TaskId, index: usize, cpus: &CpuSet, reporter: Reporter) -> io::Result<Self> {
-        let orders = Arc::new(Orders {
-            process: AtomicU8::new(LIVES),
-            open: AtomicBool::new(false),
-            stop: Bell::new(),
-            wake: EventFd::new()?,
-        });
+        let orders = Arc::new(Orders { process: AtomicU8::new(LIVES), stop: Bell::new(), wake: EventFd::new()? });
         let is_input = matches!(half.side, Side::Input(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
         let work = move || {
@@ -150,7 +140,6 @@ impl Adapter {
             let edge = half.edge;
             let pipe = File::from(half.pipe);
             let result = match half.side {
-                Side::Input(_) if !theirs.wait_until_open() => Ok(()),
                 Side::Input(rings) => feed(rings, half.framing, pipe, &theirs),
                 Side::Output(rings) => Drain::new(rings, half.framing, half.max_message, &theirs).run(pipe),
             };
@@ -164,17 +153,10 @@ impl Adapter {
         Ok(Self { orders, is_input, done: false })
     }
 
-    /// Every mate of the gang runs: what is written may be read.
-    pub fn open(&self) {
-        self.orders.open.store(true, Ordering::Release);
-        let _ = self.orders.wake.notify();
-    }
-
-    /// The stage's process is gone; `well`: what it left in the pipe counts in full.
-    pub fn process_ended(&self, well: bool) {
-        self.orders.process.store(if well { ENDED_WELL } else { ENDED_BADLY }, Ordering::Release);
-        // What a failed program left unsent has nobody to go to: its gang ends.
-        if self.is_input || !well {
+    /// The stage's process is gone.
+    pub fn process_ended(&self, end: ProcessEnd) {
+        self.orders.process.store(end as u8, Ordering::Release);
+        if self.is_input || end == ProcessEnd::Badly {
             self.orders.stop.ring();
         }
         let _ = self.orders.wake.notify();
@@ -188,6 +170,10 @@ impl Adapter {
 
     pub fn done(&mut self) {
         self.done = true;
+    }
+
+    pub fn is_input(&self) -> bool {
+        self.is_input
     }
 
     /// Whether the end of the stage has nothing to wait for here.
@@ -258,11 +244,13 @@ struct Drain<'a> {
     orders: &'a Orders,
     /// Read and not yet sent: less than one message.
     tail: Vec<u8>,
+    /// Of [`LINGER`], what is left.
+    patience: Duration,
 }
 
 impl<'a> Drain<'a> {
     fn new(rings: Vec<Producer>, framing: Framing, max_message: usize, orders: &'a Orders) -> Self {
-        Self { rings, turn: 0, framing, max_message, orders, tail: Vec::new() }
+        Self { rings, turn: 0, framing, max_message, orders, tail: Vec::new(), patience: LINGER }
     }
 
     fn run(mut self, mut pipe: File) -> Result<(), Problem> {
@@ -292,7 +280,7 @@ impl<'a> Drain<'a> {
     }
 
     /// True: read. False: there is nothing to wait for any more.
-    fn more_to_read(&self, from: &File) -> Result<bool, Problem> {
+    fn more_to_read(&mut self, from: &File) -> Result<bool, Problem> {
         loop {
             if self.orders.stop.rings() {
                 return Ok(false);
@@ -300,7 +288,9 @@ impl<'a> Drain<'a> {
             let over = self.orders.process.load(Ordering::Acquire) != LIVES;
             // Once the process is over, its order has been taken: only the pipe is left to watch.
             if over {
-                let [more] = pipe::wait_readable([from.as_fd()], Some(LINGER)).map_err(Problem::Pipe)?;
+                let since = Instant::now();
+                let [more] = pipe::wait_readable([from.as_fd()], Some(self.patience)).map_err(Problem::Pipe)?;
+                self.patience = self.patience.saturating_sub(since.elapsed());
                 return Ok(more);
             }
             let both = [from.as_fd(), self.orders.wake.as_fd()];
@@ -320,7 +310,7 @@ impl<'a> Drain<'a> {
                     pipe::wait_readable([self.orders.wake.as_fd()], None).map_err(Problem::Pipe)?;
                     let _ = self.orders.wake.drain();
                 }
-                how => return Ok(how == ENDED_WELL),
+                how => return Ok(how == ProcessEnd::Well as u8),
             }
         }
     }

@@ -34,6 +34,8 @@ pub(super) enum Next {
     ReadAndWrite,
     /// It has hung up, or spoke nonsense.
     Close,
+    /// A ring could not be handed out.
+    Failed(String),
 }
 
 impl Control {
@@ -103,7 +105,13 @@ impl Control {
             let sent = match answer {
                 Answer::Send(packet) | Answer::SendAndClose(packet) => protocol::send(&self.socket, packet, &[]),
                 Answer::Ring { .. } if !gang.is_open() => return Next::Read,
-                Answer::Ring { edge, ring } => self.send_ring(gang, *edge, *ring),
+                Answer::Ring { edge, ring } => match self.send_ring(gang, *edge, *ring) {
+                    Err(e) if !is_peers(e.kind()) => {
+                        let edge = &self.host.edges()[*edge].name;
+                        return Next::Failed(format!("edge `{edge}` could not be handed out: {e}"));
+                    }
+                    sent => sent,
+                },
             };
             match sent {
                 Ok(()) if matches!(answer, Answer::SendAndClose(_)) => return Next::Close,
@@ -138,4 +146,9 @@ impl Control {
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         protocol::send(&self.socket, &packet, &fds)
     }
+}
+
+/// The peer's doing: it has gone, or does not read.
+fn is_peers(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

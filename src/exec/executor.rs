@@ -10,29 +10,34 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nexusflow_sys::event::{Epoll, EventFd, EventFlags, Events};
+use nexusflow_sys::guardian::Guardian;
 use nexusflow_sys::signal::SignalFd;
 use nexusflow_sys::{children, guardian, process, signal};
 
-use super::adapter::{self, Adapter};
+use super::adapter::{self, Adapter, ProcessEnd};
 use super::control::{Control, Next};
 use super::report::{self, Ran, task_name};
 use super::spawner::{Answer, Request, Spawner};
 use super::tree::{self, Mark};
 use super::wiring::{Gang, Half};
-use super::{Context, Lifeline, Observer};
+use super::{Context, Observer};
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{GangId, StageId};
 use crate::plan::TaskId;
-use crate::record::{Fact, RunEnded, RunStarted, StageStarted};
+use crate::record::{Fact, RunEnded, RunOutcome, RunStarted, StageStarted};
 use crate::run::{Action, Ending, Event, Exit, State};
 use crate::spec::Signal;
 
 const SIGHUP: i32 = 1;
+const SIGCHLD: i32 = 17;
 const SIGINT: i32 = 2;
-const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+const HELD: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGCHLD];
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
+
+/// The exit code of a run that could not go on.
+const BROKEN_OFF: u8 = 5;
 
 /// What made it impossible to run at all; stages' own troubles are facts, not failures.
 #[derive(Debug)]
@@ -41,14 +46,14 @@ pub struct Failure {
     pub error: io::Error,
 }
 
-/// Blocks the signals that ask a run to end, which [`execute`] reads as events. A thread that was made before
-/// would get them instead, and take the process along.
-pub fn hold_signals() -> io::Result<()> {
-    signal::block(&ENDING).map(drop)
+/// Blocks the signals that ask a run to end, and SIGCHLD, which [`execute`] reads as events. A thread that was made
+/// before would get them instead, and take the process along.
+pub fn hold_signals() -> io::Result<signal::Mask> {
+    signal::block(&HELD)
 }
 
 /// Runs the plan to its end. Every thread of this process was made after [`hold_signals`].
-pub fn execute(cx: Context, lifeline: &Lifeline, observers: &mut [Box<dyn Observer>]) -> Result<Ending, Failure> {
+pub fn execute(cx: Context, lifeline: &Guardian, observers: &mut [Box<dyn Observer>]) -> Result<Ending, Failure> {
     Executor::new(cx, lifeline, observers)
         .map_err(|error| Failure { what: "set the event loop up", error })?
         .run()
@@ -82,9 +87,42 @@ struct Attempt {
     adapters: Vec<Adapter>,
     control: Option<Control>,
     exit: Option<(Exit, process::Usage)>,
+    /// The same for its adapters.
+    end: Option<ProcessEnd>,
+    told: Told,
     /// `Ended` has been said.
     over: bool,
     trouble: Option<String>,
+}
+
+/// What a process was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Stop,
+    Kill,
+}
+
+impl Attempt {
+    /// To its whole tree; if it has ended, what it wrote may still be on its way to someone who does not take it.
+    fn signal(&mut self, mark: Mark, signal: i32) {
+        let kill = signal == SIGKILL;
+        self.told = if kill || self.told == Told::Kill { Told::Kill } else { Told::Stop };
+        match &self.pidfd {
+            Some(pidfd) => {
+                tree::signal_tree(self.pid, pidfd.as_fd(), mark, signal);
+                if !kill {
+                    tree::signal_tree(self.pid, pidfd.as_fd(), mark, SIGCONT); // a stopped process could not obey
+                }
+            }
+            None => {
+                self.halves.clear(); // its edges never opened, and will not
+                if kill {
+                    self.adapters.iter().for_each(Adapter::stop);
+                }
+            }
+        }
+    }
 }
 
 struct Executor<'a> {
@@ -94,7 +132,8 @@ struct Executor<'a> {
     clock: Instant,
     epoll: Epoll,
     signals: SignalFd,
-    has_lifeline: bool,
+    /// Hangs up when the guardian dies.
+    lifeline: OwnedFd,
     spawned: Arc<EventFd>,
     spawner: Spawner,
     adapted: Arc<EventFd>,
@@ -105,24 +144,23 @@ struct Executor<'a> {
     /// Why the gang's edges could not be made.
     unprepared: HashMap<GangId, Diagnostic>,
     pending: VecDeque<Event>,
+    /// A child has died: look for orphans that are dead or whose stage is.
+    bury: bool,
     ending: Option<Ending>,
 }
 
 impl<'a> Executor<'a> {
-    fn new(cx: Context, lifeline: &Lifeline, observers: &'a mut [Box<dyn Observer>]) -> io::Result<Self> {
+    fn new(cx: Context, lifeline: &Guardian, observers: &'a mut [Box<dyn Observer>]) -> io::Result<Self> {
         let cx = Arc::new(cx);
-        hold_signals()?;
-        let signals = SignalFd::new(&ENDING)?;
-        process::set_child_subreaper()?;
+        let signals = SignalFd::new(&HELD)?;
         let epoll = Epoll::new()?;
         let spawned = Arc::new(EventFd::new()?);
         let adapted = Arc::new(EventFd::new()?);
         epoll.add(signals.as_fd(), token::SIGNALS, EventFlags::IN)?;
         epoll.add(spawned.as_fd(), token::SPAWNED, EventFlags::IN)?;
         epoll.add(adapted.as_fd(), token::ADAPTERS, EventFlags::IN)?;
-        if let Some(guardian) = lifeline {
-            epoll.add(guardian.lifeline.as_fd(), token::LIFELINE, EventFlags::IN)?;
-        }
+        let lifeline = lifeline.lifeline.try_clone()?;
+        epoll.add(&lifeline, token::LIFELINE, EventFlags::IN)?;
         let (adapter_sender, adapter_reports) = adapter::reports(&adapted);
         Ok(Self {
             state: State::new(&cx.pipeline, &cx.plan),
@@ -132,7 +170,7 @@ impl<'a> Executor<'a> {
             clock: Instant::now(),
             epoll,
             signals,
-            has_lifeline: lifeline.is_some(),
+            lifeline,
             spawned,
             adapted,
             adapter_reports,
@@ -140,6 +178,7 @@ impl<'a> Executor<'a> {
             gangs: HashMap::new(),
             unprepared: HashMap::new(),
             pending: VecDeque::from([Event::Begin]),
+            bury: false,
             ending: None,
             cx,
         })
@@ -157,9 +196,29 @@ impl<'a> Executor<'a> {
             tasks: self.cx.plan.tasks.len() as u32,
             version: env!("CARGO_PKG_VERSION").into(),
         }));
+        let ended = self.turn();
+        // What hid from its stage (no group, no environment of ours) ends with the run.
+        drop(self.spawner);
+        children::kill_all_descendants(guardian::KILL_LIMIT);
+        let (outcome, exit_code) = match &ended {
+            Ok(ending) => (report::run_outcome(*ending), ending.exit_code()),
+            Err(_) => (RunOutcome::Failed, BROKEN_OFF),
+        };
+        let fact = Fact::RunEnded(RunEnded {
+            outcome,
+            exit_code: exit_code.into(),
+            at: Timestamp::now(),
+            duration_s: self.clock.elapsed().as_secs_f64(),
+        });
+        self.observers.iter_mut().for_each(|o| o.fact(&fact));
+        ended
+    }
+
+    /// Everything between the first and the last fact.
+    fn turn(&mut self) -> io::Result<Ending> {
         let mut ready = Events::default();
         let mut actions = Vec::new();
-        let ending = loop {
+        loop {
             while let Some(event) = self.pending.pop_front() {
                 self.state.step(event, self.clock.elapsed(), &mut actions);
                 for action in actions.drain(..) {
@@ -167,44 +226,47 @@ impl<'a> Executor<'a> {
                 }
             }
             if let Some(ending) = self.ending {
-                break ending;
+                return Ok(ending);
             }
             let timeout = self.state.next_deadline().map(|at| at.saturating_sub(self.clock.elapsed()));
             self.epoll.wait(&mut ready, timeout)?;
             for event in ready.iter() {
                 self.happened(event.token)?;
             }
+            if std::mem::take(&mut self.bury) {
+                self.bury_orphans();
+            }
             if self.state.next_deadline().is_some_and(|at| at <= self.clock.elapsed()) {
                 self.pending.push_back(Event::Tick);
             }
-        };
-        // What hid from its stage (no group, no environment of ours) ends with the run.
-        drop(self.spawner);
-        children::kill_all_descendants(guardian::KILL_LIMIT);
-        let ended = Fact::RunEnded(RunEnded {
-            outcome: report::run_outcome(ending),
-            exit_code: ending.exit_code().into(),
-            at: Timestamp::now(),
-            duration_s: self.clock.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// Reaps adopted processes that have died, and kills those whose attempt is over.
+    fn bury_orphans(&self) {
+        tree::bury_orphans(&self.cx.run_id, |stage, replica| {
+            let task = self.cx.pipeline.stages.iter().position(|s| s.name == stage);
+            let task = task.and_then(|s| tasks_of(&self.cx, StageId(s as u32)).nth(replica as usize));
+            let attempt = task.and_then(|t| self.attempts[t.0 as usize].as_deref());
+            attempt.is_some_and(|a| a.exit.is_none())
         });
-        self.observers.iter_mut().for_each(|o| o.fact(&ended));
-        Ok(ending)
     }
 
     fn happened(&mut self, token: u64) -> io::Result<()> {
         let (kind, task) = token::split(token);
         match kind {
             token::SIGNALS => {
-                while let Some(signal) = self.signals.read()? {
-                    self.pending.push_back(Event::Interrupted(Signal(signal.signal)));
+                while let Some(arrived) = self.signals.read()? {
+                    match arrived.signal {
+                        SIGCHLD => self.bury = true,
+                        signal => self.pending.push_back(Event::Interrupted(Signal(signal))),
+                    }
                 }
             }
-            token::LIFELINE if self.has_lifeline => {
-                // The guardian is dead: nobody would clear up after us, so nothing may be left to clear up.
-                self.has_lifeline = false;
-                self.pending.extend([Event::Interrupted(Signal(SIGTERM)), Event::Interrupted(Signal(SIGTERM))]);
+            token::LIFELINE => {
+                self.epoll.delete(&self.lifeline)?;
+                self.pending.push_back(Event::Orphaned);
             }
-            token::LIFELINE => {}
             token::SPAWNED => {
                 self.spawned.drain()?;
                 while let Ok(answer) = self.spawner.answers.try_recv() {
@@ -233,6 +295,10 @@ impl<'a> Executor<'a> {
             Action::Abandon(task) => self.release(task, Gang::abandon),
             Action::Signal(task, signal) => self.signal(task, signal.0),
             Action::Kill(task) => self.signal(task, SIGKILL),
+            Action::AskDrained(task) => {
+                let drained = self.gangs.get(&self.gang_of(task)).is_none_or(|gang| gang.drained(self.owner(task)));
+                self.pending.push_back(Event::Drained(task, drained));
+            }
             Action::Settled(task, outcome) => {
                 let attempt = self.attempts[task.0 as usize].take();
                 let ran = attempt.map_or_else(Ran::default, |a| Ran {
@@ -293,6 +359,8 @@ impl<'a> Executor<'a> {
             adapters: Vec::new(),
             control: None,
             exit: None,
+            end: None,
+            told: Told::Nothing,
             over: false,
             trouble: None,
         });
@@ -349,18 +417,14 @@ impl<'a> Executor<'a> {
 
     /// The process runs: watch it, serve its streams.
     fn welcome(&mut self, task: TaskId, launched: super::launch::Launched) -> Result<(), Box<Diagnostic>> {
-        let (sender, cx) = (self.adapter_sender.clone(), self.cx.clone());
+        let cx = self.cx.clone();
         let attempt = self.attempts[task.0 as usize].as_mut().expect("an attempt was requested");
         attempt.log = Some(launched.log.display().to_string());
         attempt.pid = launched.child.pid;
-        let mut watch = || -> io::Result<()> {
+        let watch = || -> io::Result<()> {
             self.epoll.add(launched.child.pidfd.as_fd(), token::PROCESS | u64::from(task.0), EventFlags::IN)?;
             if let Some(control) = &attempt.control {
                 self.epoll.add(control.socket(), token::CONTROL | u64::from(task.0), EventFlags::IN)?;
-            }
-            let cpus = &cx.plan.task(task).cpus;
-            for (index, half) in attempt.halves.drain(..).enumerate() {
-                attempt.adapters.push(Adapter::start(half, task, index, cpus, sender.clone())?);
             }
             Ok(())
         };
@@ -370,8 +434,7 @@ impl<'a> Executor<'a> {
                 Ok(())
             }
             Err(e) => {
-                attempt.adapters.iter().for_each(Adapter::stop);
-                tree::kill_leftovers(attempt.pid, mark(&cx, task));
+                tree::signal_tree(attempt.pid, launched.child.pidfd.as_fd(), mark(&cx, task), SIGKILL);
                 let _ = process::wait(launched.child.pidfd.as_fd());
                 attempt.pid = 0;
                 let stage = cx.pipeline.stage(cx.plan.task(task).stage);
@@ -402,11 +465,10 @@ impl<'a> Executor<'a> {
     }
 
     fn process_ended(&mut self, task: TaskId) {
-        let mark = mark(&self.cx, task);
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         let Some(pidfd) = attempt.pidfd.take() else { return };
         // Still a zombie: its pid and group are nobody else's.
-        tree::kill_leftovers(attempt.pid, mark);
+        tree::kill_group(attempt.pid);
         let waited = process::wait(pidfd.as_fd());
         let _ = self.epoll.delete(pidfd.as_fd());
         let (exit, usage) = match waited {
@@ -427,9 +489,19 @@ impl<'a> Executor<'a> {
         if let Some(control) = attempt.control.take() {
             let _ = self.epoll.delete(control.socket());
         }
-        for adapter in &attempt.adapters {
-            adapter.process_ended(matches!(exit, Exit::Code(0)));
+        let end = match (exit, attempt.told) {
+            (_, Told::Kill) => ProcessEnd::Badly,
+            (Exit::Code(0), _) => ProcessEnd::Well,
+            // It was asked to, and how it ends says nothing of what it wrote.
+            (_, Told::Stop) => ProcessEnd::Stopped,
+            _ => ProcessEnd::Badly,
+        };
+        attempt.end = Some(end);
+        if end == ProcessEnd::Badly {
+            attempt.halves.clear();
         }
+        attempt.adapters.iter().for_each(|a| a.process_ended(end));
+        self.bury = true;
         self.attempt_over_if_drained(task);
     }
 
@@ -438,6 +510,7 @@ impl<'a> Executor<'a> {
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         if let Some((exit, _)) = attempt.exit
             && attempt.adapters.iter().all(Adapter::is_done)
+            && !attempt.halves.iter().any(Half::is_output)
             && !std::mem::replace(&mut attempt.over, true)
         {
             let exit = if attempt.trouble.is_some() { Exit::Edge } else { exit };
@@ -449,8 +522,12 @@ impl<'a> Executor<'a> {
         let task = report.task;
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         attempt.adapters[report.index].done();
-        if let Err(problem) = report.result {
-            let (cx, pid) = (self.cx.clone(), attempt.pid);
+        // What a stage that has ended did not read is no trouble of its.
+        let late = attempt.exit.is_some() && attempt.adapters[report.index].is_input();
+        if let Err(problem) = report.result
+            && !late
+        {
+            let cx = self.cx.clone();
             let stage = cx.pipeline.stage(cx.plan.task(task).stage);
             let edge = cx.pipeline.edge(report.edge);
             let diagnostic = Diagnostic::error(
@@ -461,11 +538,8 @@ impl<'a> Executor<'a> {
             .at(&stage.span, "this stage")
             .help(problem.help());
             attempt.trouble.get_or_insert(diagnostic.message.clone());
-            let running = attempt.exit.is_none();
+            attempt.signal(mark(&cx, task), SIGKILL);
             self.trouble(&diagnostic);
-            if running {
-                tree::signal_tree(pid, mark(&cx, task), SIGKILL);
-            }
         }
         self.attempt_over_if_drained(task);
     }
@@ -479,6 +553,16 @@ impl<'a> Executor<'a> {
             Next::Read => self.epoll.modify(control.socket(), token, EventFlags::IN),
             Next::ReadAndWrite => self.epoll.modify(control.socket(), token, EventFlags::IN | EventFlags::OUT),
             Next::Close => Err(io::ErrorKind::ConnectionReset.into()),
+            Next::Failed(what) => {
+                let cx = self.cx.clone();
+                let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+                let diagnostic = Diagnostic::error(codes::LIMIT, format!("stage `{}`: {what}", task_name(&cx, task)))
+                    .at(&stage.span, "this stage")
+                    .help("raise the limit on open files (`ulimit -n`)");
+                attempt.trouble.get_or_insert(diagnostic.message.clone());
+                attempt.signal(mark(&cx, task), SIGKILL);
+                return self.trouble(&diagnostic);
+            }
         };
         if watched.is_err() {
             let _ = self.epoll.delete(control.socket());
@@ -491,28 +575,53 @@ impl<'a> Executor<'a> {
         gang.open();
         let cx = self.cx.clone();
         for task in stages_of(&cx, id).flat_map(|s| tasks_of(&cx, s)) {
+            self.start_adapters(task);
             self.control_spoke(task); // what it has asked for meanwhile
-            let attempt = self.attempts[task.0 as usize].as_ref();
-            attempt.into_iter().flat_map(|a| &a.adapters).for_each(Adapter::open);
         }
+    }
+
+    /// Its bound streams begin to flow.
+    fn start_adapters(&mut self, task: TaskId) {
+        let cx = self.cx.clone();
+        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        let mut failed = None;
+        for (index, half) in std::mem::take(&mut attempt.halves).into_iter().enumerate() {
+            match Adapter::start(half, task, index, &cx.plan.task(task).cpus, self.adapter_sender.clone()) {
+                Ok(adapter) => attempt.adapters.push(adapter),
+                Err(e) => failed = Some(e),
+            }
+        }
+        if let Some(end) = attempt.end {
+            attempt.adapters.iter().for_each(|a| a.process_ended(end)); // it was quick
+        }
+        if let Some(e) = failed {
+            let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+            let what = format!("stage `{}`: no thread for its streams: {}", stage.name, super::launch::reason(&e));
+            let diagnostic = Diagnostic::error(codes::LIMIT, what)
+                .at(&stage.span, "this stage")
+                .help("raise the limit on processes (`ulimit -u`)");
+            attempt.trouble.get_or_insert(diagnostic.message.clone());
+            attempt.signal(mark(&cx, task), SIGKILL);
+            self.trouble(&diagnostic);
+        }
+        self.attempt_over_if_drained(task);
     }
 
     fn signal(&mut self, task: TaskId, signal: i32) {
         let mark = mark(&self.cx, task);
-        let Some(attempt) = self.attempts[task.0 as usize].as_ref() else { return };
-        if attempt.exit.is_some() {
-            // Only what it wrote is still on its way, to someone who does not take it.
-            attempt.adapters.iter().for_each(Adapter::stop);
-            return;
-        }
-        tree::signal_tree(attempt.pid, mark, signal);
-        if signal != SIGKILL {
-            tree::signal_tree(attempt.pid, mark, SIGCONT); // a stopped process could not obey
+        if let Some(attempt) = self.attempts[task.0 as usize].as_mut() {
+            attempt.signal(mark, signal);
+            self.attempt_over_if_drained(task);
         }
     }
 
     fn attempt(&mut self, task: TaskId) -> &mut Attempt {
         self.attempts[task.0 as usize].as_mut().expect("an attempt lives until its task settles")
+    }
+
+    fn owner(&self, task: TaskId) -> (StageId, u32) {
+        let planned = self.cx.plan.task(task);
+        (planned.stage, planned.replica)
     }
 
     fn gang_of(&self, task: TaskId) -> GangId {

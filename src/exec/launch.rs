@@ -83,11 +83,11 @@ impl<'a> Launcher<'a> {
         let stdin = scene.stdin(ends.stdin)?;
         let stdout = scene.stdout(ends.stdout, user.as_ref())?;
         if let Some(user) = &user {
-            let given = ends.binds.iter().chain(stdin.owned()).chain(stdout.owned());
-            for fd in given {
-                // A program that opens /dev/fd/N opens the pipe anew, as its own user.
+            let pipes = ends.binds.iter().chain(stdin.owned()).chain(stdout.owned()).map(AsFd::as_fd);
+            for fd in pipes.chain([log.as_fd()]) {
+                // A program that opens /dev/fd/N or /dev/stderr opens what is there anew, as its own user.
                 pipe::set_owner(fd, user.uid, user.gid)
-                    .map_err(|e| scene.failed(codes::USER, &stage.span, "give a pipe to its user", e))?;
+                    .map_err(|e| scene.failed(codes::USER, &stage.span, "give its log and pipes to its user", e))?;
             }
         }
 

@@ -17,8 +17,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use nexusflow_sys::guardian::Guardian;
-
 pub use executor::{Failure, execute, hold_signals};
 
 use crate::diag::Diagnostic;
@@ -49,9 +47,6 @@ pub trait Observer {
     /// A mistake that showed only now; the fact that follows from it comes later.
     fn trouble(&mut self, diagnostic: &Diagnostic);
 }
-
-/// What outlives the runner and watches over it; `None` in tests that need no guardian.
-pub type Lifeline = Option<Guardian>;
 
 impl Context {
     pub(crate) fn log_path(&self, stage: &Stage, replica: u32) -> PathBuf {

@@ -71,6 +71,7 @@ impl Drop for Spawner {
         let (queue, ready) = &*self.queue;
         if let Ok(mut queue) = queue.lock() {
             queue.closed = true;
+            queue.requests.clear(); // nobody would hear of them
         }
         ready.notify_all();
         for thread in self.threads.drain(..) {

@@ -3,16 +3,15 @@
 //! A stage leads a process group of its own; what left the group is found as a descendant, and what
 //! was orphaned is a child of the runner (a subreaper) whose environment still names its stage.
 
-use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
 
 use nexusflow_sys::{family, process};
 
 const SIGKILL: i32 = 9;
-
-/// A tree deeper or wider than this is signalled in part; the guardian still gets the rest in the end.
+/// A tree wider than this is signalled in part; the guardian still gets the rest in the end.
 const MAX_DESCENDANTS: usize = 65_536;
 
-/// Names one attempt in the environment of everything it started.
+/// Names one replica of a stage in the environment of everything it started.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark<'a> {
     pub run: &'a str,
@@ -20,41 +19,44 @@ pub(super) struct Mark<'a> {
     pub replica: u32,
 }
 
-/// Sends `signal` to the group that `pid` leads and to every descendant outside of it.
-pub(super) fn signal_tree(pid: u32, mark: Mark, signal: i32) {
-    let stray: Vec<u32> = descendants(pid).into_iter().chain(orphans_of(mark)).collect();
+/// Sends `signal` to the process `leader`, to the group that it leads as `pid` and to every descendant outside of it.
+pub(super) fn signal_tree(pid: u32, leader: BorrowedFd<'_>, mark: Mark, signal: i32) {
+    let orphans = family::adopted().into_iter().filter(|&p| owner(p, mark.run).is_some_and(|o| o.is(mark)));
+    let stray: Vec<u32> = std::iter::once(pid).chain(orphans).flat_map(with_descendants).collect();
     // ESRCH: gone already, which is what was wanted. EPERM cannot be mended here.
     let _ = process::signal_group(pid, signal);
-    for child in stray {
-        if family::group_of(child) != Some(pid) {
-            let _ = family::signal(child, signal);
-        }
+    for member in stray.into_iter().filter(|&p| family::group_of(p) != Some(pid)) {
+        let _ = match member == pid {
+            true => process::signal(leader, signal),
+            false => family::signal_descendant(member, signal),
+        };
     }
 }
 
-/// Kills what a reaped process left behind. Its own pid may be reused only once its group is empty.
-pub(super) fn kill_leftovers(pid: u32, mark: Mark) {
+/// Kills the group of a process that is a zombie still: its number is nobody else's.
+pub(super) fn kill_group(pid: u32) {
     let _ = process::signal_group(pid, SIGKILL);
-    // A killed parent's children become ours in turn: go on until nothing new appears.
-    let mut seen = BTreeSet::new();
-    loop {
-        let fresh: Vec<u32> = orphans_of(mark)
-            .into_iter()
-            .flat_map(|o| std::iter::once(o).chain(descendants(o)))
-            .filter(|p| seen.insert(*p))
-            .collect();
-        if fresh.is_empty() {
-            return;
-        }
-        for pid in fresh {
-            let _ = family::signal(pid, SIGKILL);
+}
+
+/// Reaps the orphans that have died, and kills those that name an attempt which is not alive, with all below them.
+/// Only spawner threads make processes here, so the main thread's children are the adopted ones.
+pub(super) fn bury_orphans(run: &str, is_alive: impl Fn(&str, u32) -> bool) {
+    for pid in family::adopted() {
+        // One that is dying has no environment any more; its end is told by SIGCHLD, and we are here again.
+        if matches!(process::try_wait_pid(pid), Ok(None))
+            && let Some(owner) = owner(pid, run)
+            && !is_alive(&owner.stage, owner.replica)
+        {
+            for member in with_descendants(pid) {
+                let _ = family::signal_descendant(member, SIGKILL);
+            }
         }
     }
 }
 
-/// Every process below `pid`, parents first.
-fn descendants(pid: u32) -> Vec<u32> {
-    let mut found = family::children_of(pid);
+/// The process and everything below it, parents first.
+fn with_descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
     let mut at = 0;
     while at < found.len() && found.len() < MAX_DESCENDANTS {
         found.extend(family::children_of(found[at]));
@@ -63,14 +65,23 @@ fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
-/// Orphans that this runner has adopted and whose environment says that the attempt started them.
-/// Only spawner threads make processes here, so the main thread's children are the adopted ones.
-fn orphans_of(mark: Mark) -> Vec<u32> {
-    let mine = |pid: &u32| {
-        let replica = mark.replica.to_string();
-        let wanted = [("NEXUSFLOW_RUN", mark.run), ("NEXUSFLOW_STAGE", mark.stage), ("NEXUSFLOW_REPLICA", &replica)];
-        process::environ_of(*pid)
-            .is_ok_and(|env| wanted.iter().all(|(key, value)| env.contains(&format!("{key}={value}").into_bytes())))
-    };
-    family::adopted().into_iter().filter(mine).collect()
+/// Whose process an orphan says it is.
+struct Owner {
+    stage: String,
+    replica: u32,
+}
+
+impl Owner {
+    fn is(&self, mark: Mark) -> bool {
+        self.stage == mark.stage && self.replica == mark.replica
+    }
+}
+
+fn owner(pid: u32, run: &str) -> Option<Owner> {
+    let env = process::environ_of(pid).ok()?;
+    let value = |name: &str| env.iter().find_map(|e| e.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let text = |name| value(name).and_then(|v| std::str::from_utf8(v).ok());
+    let ours = text("NEXUSFLOW_RUN")? == run;
+    let replica = text("NEXUSFLOW_REPLICA")?.parse().ok()?;
+    ours.then_some(Owner { stage: text("NEXUSFLOW_STAGE")?.to_owned(), replica })
 }

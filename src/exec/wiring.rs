@@ -60,6 +60,12 @@ pub(super) struct Wired {
 /// One replica of a stage, as rings name their owners.
 type Owner = (StageId, u32);
 
+impl Half {
+    pub fn is_output(&self) -> bool {
+        matches!(self.side, Side::Output(_))
+    }
+}
+
 impl Gang {
     /// Makes all memory and pipes of the gang's edges.
     pub fn prepare(cx: &Context, id: GangId) -> Result<Self, Box<Diagnostic>> {
@@ -196,6 +202,12 @@ impl Gang {
         self.wake_all()
     }
 
+    /// Whether the replica has released all there will ever be for it. Of a kernel pipe nobody can tell from here.
+    pub fn drained(&self, owner: Owner) -> bool {
+        let mine = |r: &Ring| r.plan.consumers.iter().position(|c| *c == owner).map(|at| r.segment.drained(at));
+        self.rings.iter().filter_map(mine).all(|drained| drained.unwrap_or(true))
+    }
+
     /// A process has died, perhaps between its last word and waking whom it should have.
     pub fn wake_all(&self) -> Result<(), String> {
         self.rings.iter().try_for_each(|r| r.segment.wake_all()).map_err(|e| e.to_string())
@@ -224,9 +236,11 @@ impl Gang {
                 }
             };
             let sum = &mut ended[slot];
-            sum.messages += stats.messages;
-            sum.bytes += stats.bytes;
-            sum.backlog_bytes += stats.consumers.iter().map(|c| c.backlog_bytes).max().unwrap_or(0);
+            // A stage can write what it likes into its counters.
+            sum.messages = sum.messages.saturating_add(stats.messages);
+            sum.bytes = sum.bytes.saturating_add(stats.bytes);
+            let backlog = stats.consumers.iter().map(|c| c.backlog_bytes).max().unwrap_or(0);
+            sum.backlog_bytes = sum.backlog_bytes.saturating_add(backlog);
             sum.blocked_s += stats.blocked.as_secs_f64();
             sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
         }

@@ -88,7 +88,10 @@ pub struct State {
     pub(super) undecided: Vec<(TaskId, Exit)>,
     pub(super) timers: BinaryHeap<Reverse<(Now, Timer)>>,
     pub(super) course: Course,
-    pub(super) interrupts: u32,
+    /// When the first request to end came.
+    pub(super) interrupted_at: Option<Now>,
+    /// Services whose inputs have ended, and who are looked at since.
+    pub(super) running_dry: BTreeSet<TaskId>,
     /// The first thing that went wrong; an interruption beats it.
     pub(super) trouble: Option<Ending>,
     pub(super) to_settle: u32,
@@ -135,7 +138,8 @@ impl State {
             undecided: Vec::new(),
             timers: BinaryHeap::new(),
             course: Course::Going,
-            interrupts: 0,
+            interrupted_at: None,
+            running_dry: BTreeSet::new(),
             trouble: None,
             to_settle: total,
             now: Now::ZERO,

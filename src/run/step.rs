@@ -9,6 +9,9 @@ use crate::plan::TaskId;
 use crate::spec::{OnFailure, Signal};
 
 const SIGPIPE: i32 = 13;
+const SIGTERM: Signal = Signal(15);
+/// Two requests to end that come closer together than this are one.
+const SAME_REQUEST: Now = Now::from_millis(200);
 
 /// Also as a shell passes it on.
 fn is_broken_pipe(exit: Exit) -> bool {
@@ -25,6 +28,8 @@ impl State {
             Event::NotStarted(task) => self.not_started(task, actions),
             Event::Ended(task, exit) => self.ended(task, exit, actions),
             Event::Interrupted(signal) => self.interrupted(signal, actions),
+            Event::Orphaned => self.orphaned(actions),
+            Event::Drained(task, drained) => self.drained(task, drained),
             Event::Tick => self.tick(actions),
         }
         self.follow_up(actions);
@@ -152,14 +157,21 @@ impl State {
 
     /// Judges those whose readers have ended meanwhile.
     fn decide(&mut self, actions: &mut Vec<Action>) {
-        for (task, exit) in std::mem::take(&mut self.undecided) {
-            match self.task(task) {
-                Task::Undecided if self.waits_for_its_reader(task, exit) => self.undecided.push((task, exit)),
-                Task::Undecided => {
-                    let outcome = self.judge(task, exit);
-                    self.conclude(task, outcome, actions);
+        loop {
+            let before = self.undecided.len();
+            for (task, exit) in std::mem::take(&mut self.undecided) {
+                match self.task(task) {
+                    Task::Undecided if self.waits_for_its_reader(task, exit) => self.undecided.push((task, exit)),
+                    Task::Undecided => {
+                        let outcome = self.judge(task, exit);
+                        self.conclude(task, outcome, actions);
+                    }
+                    _ => {}
                 }
-                _ => {}
+            }
+            // One that is judged may be the reader that another waits for.
+            if self.undecided.len() == before {
+                return;
             }
         }
     }
@@ -200,12 +212,32 @@ impl State {
         if self.course == Course::Finished {
             return;
         }
-        self.interrupts += 1;
-        self.trouble = Some(Ending::Interrupted(signal));
-        if self.interrupts == 1 {
-            self.stop_all(Cause::Interrupted, actions);
-        } else {
-            self.kill_all(actions);
+        match self.interrupted_at {
+            None => {
+                self.interrupted_at = Some(self.now);
+                self.trouble = Some(Ending::Interrupted(signal));
+                self.stop_all(Cause::Interrupted, actions);
+            }
+            // `pkill nexusflow` reaches us twice, once through our guardian: that is one request.
+            Some(first) if self.now.saturating_sub(first) < SAME_REQUEST => {}
+            Some(_) => self.kill_all(actions),
+        }
+    }
+
+    fn orphaned(&mut self, actions: &mut Vec<Action>) {
+        if self.course == Course::Finished {
+            return;
+        }
+        self.trouble = Some(Ending::Interrupted(SIGTERM));
+        self.stop_all(Cause::Interrupted, actions);
+        self.kill_all(actions);
+    }
+
+    /// A service that still runs after its inputs have ended: it stays only as long as it has something to read.
+    fn drained(&mut self, task: TaskId, drained: bool) {
+        if self.task(task) == (Task::Running { doomed: None }) {
+            let timeout = self.graph.stage_of(task).1.stop_timeout;
+            self.timer(self.now.saturating_add(timeout), Timer::LookAgain(task, drained));
         }
     }
 
@@ -225,7 +257,13 @@ impl State {
                 Timer::KillAfterStop(task) if matches!(self.task(task), Task::Running { .. }) => {
                     actions.push(Action::Kill(task));
                 }
-                Timer::RunTimeout | Timer::TaskTimeout(_) | Timer::KillAfterStop(_) => {}
+                // Twice in a row with nothing left to read: what it had in hand it has had the time to finish.
+                Timer::LookAgain(task, drained) if self.task(task) == (Task::Running { doomed: None }) => match drained
+                {
+                    true => self.stop_task(task, Outcome::Stopped(Cause::NoLongerNeeded), actions),
+                    false => actions.push(Action::AskDrained(task)),
+                },
+                Timer::RunTimeout | Timer::TaskTimeout(_) | Timer::KillAfterStop(_) | Timer::LookAgain(..) => {}
             }
         }
     }

@@ -82,6 +82,14 @@ impl State {
         for task in due {
             self.stop_task(task, Outcome::Stopped(cause), actions);
         }
+        // What stays though its inputs have ended is asked to go once it has nothing left to read.
+        let dry: Vec<TaskId> = self.live.iter().copied().filter(|&t| self.is_running_dry(t)).collect();
+        for task in dry {
+            if self.running_dry.insert(task) {
+                let timeout = self.graph.stage_of(task).1.stop_timeout;
+                self.timer(self.now.saturating_add(timeout), Timer::LookAgain(task, false));
+            }
+        }
         // Services that feed one another in a circle: nobody's turn would ever come.
         let someone_is_ending = self.live.iter().any(|&t| {
             matches!(self.task(t), Task::Running { doomed: Some(_) } | Task::Starting { doomed: Some(_) })

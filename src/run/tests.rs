@@ -269,6 +269,35 @@ fn services_end_when_nothing_else_is_left_feeders_first() {
 }
 
 #[test]
+fn a_fed_service_that_stays_is_asked_to_go_when_it_has_read_everything() {
+    let mut p = pipeline(&["job", "server"], &["job>server"]);
+    p.stages[1].service = true;
+    let mut run = Script::new(&p);
+    run.started(&[0, 1]);
+    assert!(spawned(run.ended(0, 0)).is_empty());
+    let later = |run: &mut Script| {
+        run.now += Duration::from_secs(10);
+        run.event(Event::Tick).to_vec()
+    };
+    assert_eq!(later(&mut run), [Action::AskDrained(TaskId(1))]);
+    run.event(Event::Drained(TaskId(1), false));
+    assert_eq!(later(&mut run), [Action::AskDrained(TaskId(1))], "it still reads");
+    run.event(Event::Drained(TaskId(1), true));
+    assert_eq!(later(&mut run), [Action::Signal(TaskId(1), Signal(15))]);
+}
+
+#[test]
+fn a_chain_of_broken_pipes_is_judged_to_its_beginning() {
+    let mut p = pipeline(&["w", "r1", "r2"], &["w>r1", "r1>r2"]);
+    p.edges.iter_mut().for_each(|e| e.kind = Kind::Pipe);
+    let mut run = Script::new(&p);
+    run.started(&[0, 1, 2]);
+    run.event(Event::Ended(TaskId(0), Exit::Signal(Signal(13))));
+    run.event(Event::Ended(TaskId(1), Exit::Signal(Signal(13))));
+    assert_eq!(run.ended(2, 0).last(), Some(&Action::Finish(Ending::Succeeded)));
+}
+
+#[test]
 fn services_that_feed_one_another_in_a_circle_end_too() {
     let mut p = pipeline(&["job", "a", "b"], &["a>b", "b>a"]);
     p.stages[1].service = true;
@@ -311,6 +340,8 @@ fn an_interrupt_stops_dependants_first_and_a_second_kills() {
     run.started(&[0, 1]);
     let said = run.event(Event::Interrupted(Signal(2))).to_vec();
     assert_eq!(said, [Action::Signal(TaskId(1), Signal(15))]);
+    assert!(run.event(Event::Interrupted(Signal(2))).is_empty(), "the same request, heard twice");
+    run.now = Duration::from_secs(1);
     let said = run.event(Event::Interrupted(Signal(2))).to_vec();
     assert!(said.contains(&Action::Kill(TaskId(0))) && said.contains(&Action::Kill(TaskId(1))));
     run.event(Event::Ended(TaskId(1), Exit::Signal(Signal(9))));
@@ -458,6 +489,7 @@ fn simulate(seed: u64) {
                             world[t.0 as usize]
                         );
                     }
+                    Action::AskDrained(t) => inbox.push(Event::Drained(t, r.percent(50))),
                     Action::Release(_) | Action::Abandon(_) | Action::Dissolve(_) => {}
                     Action::Finish(ending) => finished = Some(ending),
                 }
@@ -516,7 +548,7 @@ fn simulate(seed: u64) {
             }
         }
         if r.percent(1) {
-            inbox.push(Event::Interrupted(Signal(2)));
+            inbox.push(if r.percent(5) { Event::Orphaned } else { Event::Interrupted(Signal(2)) });
         }
         idle_rounds = if something { 0 } else { idle_rounds + 1 };
         assert!(

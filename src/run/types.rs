@@ -19,6 +19,10 @@ pub enum Event {
     Ended(TaskId, Exit),
     /// Someone asked the run to end: SIGINT, SIGTERM or SIGHUP.
     Interrupted(Signal),
+    /// Nobody is left to clear up after us: everything must go, at once.
+    Orphaned,
+    /// To [`Action::AskDrained`]: whether it has read all there will ever be.
+    Drained(TaskId, bool),
     /// A deadline that [`super::State::next_deadline`] named has come.
     Tick,
 }
@@ -49,6 +53,8 @@ pub enum Action {
     Signal(TaskId, Signal),
     /// SIGKILL the task's whole tree.
     Kill(TaskId),
+    /// Its inputs have ended and it is still there: has it read everything? Answered by `Drained`.
+    AskDrained(TaskId),
     /// The task's final state; told exactly once a task.
     Settled(TaskId, Outcome),
     /// Every task of the gang is settled: its edges can be taken down.
@@ -127,6 +133,8 @@ pub(super) enum Timer {
     RunTimeout,
     /// The stage's `timeout`.
     TaskTimeout(TaskId),
+    /// A service whose inputs have ended is looked at again; whether it had read everything the last time.
+    LookAgain(TaskId, bool),
     /// The stage's `stop_timeout` after its `stop_signal`.
     KillAfterStop(TaskId),
 }

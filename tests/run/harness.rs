@@ -2,13 +2,14 @@
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nexusflow_sys::family;
+use nexusflow_sys::{family, process};
 use serde_json::Value;
 
 pub const INT: i32 = 2;
@@ -323,7 +324,7 @@ pub fn pid(fact: Value) -> u32 {
 
 /// To a process that may be gone.
 pub fn send(pid: u32, signal: i32) {
-    let _ = family::signal(pid, signal);
+    let _ = process::open(pid).and_then(|pidfd| process::signal(pidfd.as_fd(), signal));
 }
 
 /// Every living process that works in this folder: stages and what they started, whatever they did to their

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::raw::{call, error};
+use crate::spawn::undumpable;
 use crate::user::User;
 
 /// Puts the thread's own identity back.
@@ -23,14 +24,17 @@ pub fn as_user<T>(user: &User, f: impl FnOnce() -> io::Result<T>) -> io::Result<
     if back.uid == user.uid {
         return f();
     }
-    set_groups(&user.groups)?;
-    let result = (|| {
-        set_id(libc::SYS_setfsgid, user.gid)?;
-        set_id(libc::SYS_setfsuid, user.uid)?;
-        f()
-    })();
-    back.restore()?;
-    result
+    // A change of identity costs the process its dumpable flag, which this puts back.
+    undumpable(|| {
+        set_groups(&user.groups)?;
+        let result = (|| {
+            set_id(libc::SYS_setfsgid, user.gid)?;
+            set_id(libc::SYS_setfsuid, user.uid)?;
+            f()
+        })();
+        back.restore()?;
+        result
+    })
 }
 
 impl Back {

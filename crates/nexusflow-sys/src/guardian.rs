@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How long descendants get to die by SIGKILL. Only what sits in the kernel, or another user's process, takes longer.
 pub const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// What is passed on to the runner. SIGTSTP and SIGCONT are not: they stop and continue the guardian alone.
+/// What is passed on to the runner. Ctrl-Z does nothing: a guardian that is stopped guards nothing.
 const FORWARDED: [i32; 7] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
 
@@ -40,7 +40,7 @@ pub fn under_guardian() -> io::Result<Guardian> {
     // An inherited SIG_IGN would have the kernel reap the runner, and its exit code with it.
     signal::default(libc::SIGCHLD)?;
     // Nothing may kill the guardian before it listens.
-    let before = signal::block_all_but(&[libc::SIGTSTP, libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU])?;
+    let before = signal::block_all_but(&[libc::SIGCONT])?;
     match process::fork_single_threaded() {
         Ok(ForkSide::Child) => {
             drop(held);
@@ -92,8 +92,11 @@ fn guard(runner: &spawn::Child) -> ! {
 
 /// Passes signals on until the runner has ended; reaps what it leaves to us meanwhile, which is nothing as long as it lives.
 fn wait_for(runner: &spawn::Child) -> io::Result<Status> {
-    // Who was told to ignore hang-ups (nohup) stays deaf to them.
-    let deaf = signal::is_ignored(libc::SIGHUP)?;
+    // Who was told to ignore a signal (nohup, a script's background job) stays deaf to it.
+    let mut deaf = [false; FORWARDED.len()];
+    for (deaf, signal) in deaf.iter_mut().zip(FORWARDED) {
+        *deaf = signal::is_ignored(signal)?;
+    }
     let awaited = signal::set(FORWARDED.iter().chain(&[libc::SIGCHLD]))?;
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -106,7 +109,7 @@ fn wait_for(runner: &spawn::Child) -> io::Result<Status> {
                     }
                 }
             }
-            libc::SIGHUP if deaf => {}
+            number if FORWARDED.iter().zip(deaf).any(|(s, deaf)| *s == number && deaf) => {}
             number if number > 0 => {
                 // It may just have ended; then SIGCHLD is next.
                 let _ = process::signal(runner.pidfd.as_fd(), number);

@@ -266,7 +266,7 @@ fn set_mask(new: &u64, old: &mut u64) {
 /// Runs `f` while this process may not be traced by others of its users: a child that has changed its uid still shares our
 /// memory until it executes, and whoever else has that uid could write to it. The kernel drops the flag itself at the uid
 /// change, for both of us; so it is put back after, one such spawn at a time lest one opens what another needs closed.
-fn undumpable<T>(f: impl FnOnce() -> T) -> T {
+pub(crate) fn undumpable<T>(f: impl FnOnce() -> T) -> T {
     use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
