@@ -134,7 +134,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Its guardian passes it on.
-        let _ = nexusflow_sys::family::signal(self.0.id(), SIGTERM);
+        let _ = nexusflow_sys::family::signal_descendant(self.0.id(), SIGTERM);
         let _ = self.0.wait();
     }
 }
