@@ -1,7 +1,9 @@
 //! A thread between a run and whoever watches it: a terminal that is paused or a reader that is slow must
 //! not hold the run up.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::{io, mem};
 
@@ -25,27 +27,33 @@ pub trait Listener: Observer + Send {
 }
 
 pub struct Talker {
-    words: Option<SyncSender<Word>>,
+    words: Option<Sender<Word>>,
+    /// Said and not yet heard.
+    waiting: Arc<AtomicUsize>,
     lost: u64,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Talker {
     pub fn start(listener: Box<dyn Listener>) -> io::Result<Self> {
-        let (words, received) = sync_channel(MAX_WAITING);
-        let thread = Builder::new().name("talk".into()).spawn(move || talk(listener, &received))?;
-        Ok(Self { words: Some(words), lost: 0, thread: Some(thread) })
+        // Not a bounded channel: that takes all its memory at once.
+        let (words, received) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let theirs = waiting.clone();
+        let thread = Builder::new().name("talk".into()).spawn(move || talk(listener, &received, &theirs))?;
+        Ok(Self { words: Some(words), waiting, lost: 0, thread: Some(thread) })
     }
 
     fn say(&mut self, word: Word) {
         let Some(words) = &self.words else { return };
-        if self.lost > 0 && words.try_send(Word::Lost(self.lost)).is_ok() {
-            self.lost = 0;
+        if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            self.lost += 1;
+            return;
         }
-        match words.try_send(word) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.lost += 1,
-            Err(TrySendError::Disconnected(_)) => self.words = None,
+        let lost = (self.lost > 0).then_some(Word::Lost(mem::take(&mut self.lost)));
+        for word in lost.into_iter().chain([word]) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = words.send(word); // a listener that is gone misses nothing
         }
     }
 }
@@ -75,8 +83,9 @@ impl Drop for Talker {
     }
 }
 
-fn talk(mut listener: Box<dyn Listener>, words: &Receiver<Word>) {
+fn talk(mut listener: Box<dyn Listener>, words: &Receiver<Word>, waiting: &AtomicUsize) {
     for word in words {
+        waiting.fetch_sub(1, Ordering::Relaxed);
         match word {
             Word::Fact(fact) => listener.fact(&fact),
             Word::Trouble(diagnostic) => listener.trouble(&diagnostic),
@@ -89,7 +98,6 @@ fn talk(mut listener: Box<dyn Listener>, words: &Receiver<Word>) {
 mod tests {
     use super::*;
     use crate::diag::codes;
-    use std::sync::mpsc::{Sender, channel};
 
     struct Slow(Receiver<()>, Sender<String>);
 
