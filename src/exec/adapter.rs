@@ -184,7 +184,7 @@ impl Adapter {
 
 /// From rings into the pipe that a program reads. A message is released when it has been written.
 fn feed(mut rings: Vec<Consumer>, framing: Framing, mut pipe: File, orders: &Orders) -> Result<(), Problem> {
-    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    let mut block = Vec::new(); // most edges are idle for a while: memory comes with the first message
     let mut open: VecDeque<usize> = (0..rings.len()).collect();
     while !open.is_empty() {
         let mut found = false;
@@ -254,11 +254,12 @@ impl<'a> Drain<'a> {
     }
 
     fn run(mut self, mut pipe: File) -> Result<(), Problem> {
-        let mut block = vec![0; BLOCK_BYTES.min(self.max_message.max(1))];
+        let mut block = Vec::new();
         let ended = loop {
             if !self.more_to_read(&pipe)? {
                 break false; // told to stop, or the pipe is held open by nobody we know
             }
+            block.resize(BLOCK_BYTES.min(self.max_message.max(1)), 0);
             match pipe.read(&mut block) {
                 Ok(0) => break true,
                 Ok(n) => match self.take(&block[..n]) {

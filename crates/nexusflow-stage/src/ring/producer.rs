@@ -72,12 +72,14 @@ impl Producer {
         if populate {
             let _ = map.populate(); // the memory is there already: this saves page faults
         }
+        // Of one that died asleep. A page is written before it is read, here and in `recover`: a first read would have the
+        // kernel map fifteen neighbours too.
+        map.atomic64(layout::D_SLEEPING).store(0, Ordering::SeqCst);
         let geometry = Geometry::read(edge, &map, head, capacity)?;
         let cursors = cursors.iter().map(|fd| Cursor::attach(edge, fd)).collect::<Result<Vec<_>>>()?;
         let word = |offset| map.word64(offset).load(Ordering::Relaxed);
         let (messages, bytes) = (word(layout::D_MESSAGES), word(layout::D_BYTES));
         let blocked_ns = word(layout::D_BLOCKED_NS);
-        map.atomic64(layout::D_SLEEPING).store(0, Ordering::SeqCst); // of one that died asleep
         let (position, offset) = (0, 0);
         let edge = edge.to_owned();
         let (staged, limit, ended) = (None, 0, false);
@@ -91,6 +93,8 @@ impl Producer {
     fn recover(&mut self) -> Result<()> {
         let slowest = self.cursors.iter().filter(|c| !c.detached()).map(Cursor::released).filter(|r| *r != DETACHED);
         if let Some(from) = slowest.min() {
+            let first = self.map.atomic64(self.geometry.head + self.geometry.offset(from & !7));
+            let _ = first.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed); // touches, changes nothing
             let (tail, ended) = find_tail(&self.edge, &self.map, &self.geometry, from)?;
             self.position = tail;
             self.offset = self.geometry.offset(tail);
