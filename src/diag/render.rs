@@ -7,7 +7,7 @@ use super::{Diagnostic, Severity, github, human, json, sarif};
 pub enum Format {
     /// For people: the place in the text, drawn.
     Human { color: bool },
-    /// Stable and documented: see [`json`].
+    /// Stable and documented: see `json.rs`.
     Json,
     /// Workflow commands that become annotations of a pull request.
     Github,

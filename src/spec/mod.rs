@@ -1,7 +1,7 @@
 //! What the file says: the tree lowered to typed values, each with its place. Nothing is resolved
 //! across keys here; that is [`crate::pipeline`].
 //!
-//! The format is one declarative table, [`format`]; the checker, the JSON Schema and the reference of all
+//! The format is one declarative table, [`mod@format`]; the checker, the JSON Schema and the reference of all
 //! keys are made from it.
 
 #[cfg(test)]

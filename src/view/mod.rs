@@ -1,5 +1,5 @@
 //! Pictures: what a pipeline means, drawn. One renderer draws all SVG: [`picture`] says what is shown, [`layout`] where,
-//! [`svg`] how it looks.
+//! [`mod@svg`] how it looks.
 
 mod dot;
 mod layers;
