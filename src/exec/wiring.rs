@@ -1,6 +1,6 @@
 //! The edges of one gang: their shared memory, their pipes, and which end belongs to whom.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -13,7 +13,9 @@ use super::launch::Ends;
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
 use crate::plan::TaskId;
+use crate::probe;
 use crate::record::EdgeEnded;
+use crate::record::human::bytes;
 use crate::spec::{Framing, Kind, Wait};
 
 /// One gang's edges while it runs.
@@ -70,6 +72,7 @@ impl Gang {
     /// Makes all memory and pipes of the gang's edges.
     pub fn prepare(cx: &Context, id: GangId) -> Result<Self, Box<Diagnostic>> {
         let mut gang = Self { rings: Vec::new(), pipes: HashMap::new(), open: false };
+        enough_memory(cx, id)?;
         for &stage in &cx.pipeline.gangs[id.0 as usize] {
             // Each edge once: with the first stage that writes it.
             let outputs = &cx.pipeline.stage(stage).outputs;
@@ -245,6 +248,30 @@ impl Gang {
             sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
         }
         ended
+    }
+}
+
+/// All memory of the rings is taken at once: better refused than found missing by whoever the kernel kills for it.
+fn enough_memory(cx: &Context, id: GangId) -> Result<(), Box<Diagnostic>> {
+    let outputs = cx.pipeline.gangs[id.0 as usize].iter().flat_map(|&s| &cx.pipeline.stage(s).outputs);
+    let size = |&e: &EdgeId| cx.pipeline.edge(e).capacity.saturating_mul(cx.pipeline.rings(e).len() as u64);
+    let edges: BTreeSet<EdgeId> = outputs.copied().collect();
+    let wanted = edges.iter().map(size).fold(0, u64::saturating_add);
+    let Some(largest) = edges.iter().max_by_key(|e| size(e)) else { return Ok(()) };
+    match probe::memory_available_bytes() {
+        Some(available) if wanted > available => {
+            let edge = cx.pipeline.edge(*largest);
+            let message = format!(
+                "the edges of one gang need {}, and {} of memory are available",
+                bytes(wanted),
+                bytes(available)
+            );
+            let label = format!("this one needs {}", bytes(size(largest)));
+            Err(Box::new(Diagnostic::error(codes::EDGE_MEMORY, message).at(&edge.span, label).help(
+                "lower `capacity` (it counts for each ring: each producer, and with `distribute` each consumer too)",
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -95,9 +95,21 @@ pub fn machine() -> Machine {
     }
 }
 
-fn memory_bytes(meminfo: &str) -> u64 {
-    let kb = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    kb.unwrap_or(0u64).saturating_mul(1024)
+/// What can be allocated now without pushing others out: of the machine, and of the cgroups this process is in.
+/// `None` where the system does not say.
+pub fn memory_available_bytes() -> Option<u64> {
+    let free = meminfo(&read("/proc/meminfo")?, "MemAvailable:")?;
+    let (_, limit) = cgroup::of_this_process(&read);
+    Some(limit.map_or(free, |limit| free.min(limit)))
+}
+
+fn memory_bytes(text: &str) -> u64 {
+    meminfo(text, "MemTotal:").unwrap_or(0)
+}
+
+fn meminfo(text: &str, key: &str) -> Option<u64> {
+    let kb: u64 = text.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse().ok())?;
+    Some(kb.saturating_mul(1024))
 }
 
 #[cfg(test)]

@@ -126,3 +126,27 @@ fn a_daemon_that_hides_ends_with_the_run() {
 ",
     );
 }
+
+#[test]
+fn orphans_that_have_died_do_not_stay_as_zombies() {
+    let home = Home::new();
+    let mut live = home.start(
+        "stages: { s: { shell: 'i=0; while [ $i -lt 50 ]; do (setsid true &); i=$((i+1)); done; echo > ready; exec sleep 1000' } }",
+    );
+    live.said("ready");
+    let runner = runner_of(live.guardian()).unwrap();
+    let zombies = || {
+        let is_zombie = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+        };
+        family::children_of(runner).into_iter().filter(is_zombie).count()
+    };
+    let begun = Instant::now();
+    while zombies() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} zombies", zombies());
+        std::thread::yield_now();
+    }
+    live.signal(INT);
+    live.finish().with_code(130);
+}

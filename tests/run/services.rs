@@ -74,3 +74,51 @@ fn only_services_run_until_they_are_told() {
     done.outcomes(&[("a", "stopped"), ("b", "stopped")]);
     assert_eq!(done.stage("b")["signal"], INT);
 }
+
+#[test]
+fn what_a_service_has_written_counts_however_it_ends() {
+    let home = Home::new();
+    // No handler for SIGTERM, and a reader that is behind: pipe and ring are full when the service is told to go.
+    let done = home.apply_to(
+        0,
+        "stages:
+  ticks: { shell: 'seq 20000; echo > ready; exec sleep 1000', service: true, stdout: { edge: e, framing: lines } }
+  keeps: { shell: 'while [ ! -e done ]; do sleep 0.01; done; cat > kept', service: true, stdin: { edge: e, framing: lines } }
+  job: { shell: 'while [ ! -e done ]; do sleep 0.01; done' }
+  late: { shell: 'while [ ! -e ready ]; do echo > done; sleep 0.01; done' }
+edges: { e: { from: ticks, to: keeps, capacity: 64KiB } }
+parallel: 4
+",
+    );
+    done.outcomes(&[("ticks", "stopped"), ("keeps", "succeeded")]);
+    assert_eq!(home.read("kept").lines().count(), 20_000);
+}
+
+#[test]
+fn a_reader_that_is_a_service_gets_everything_from_a_job_that_is_quick() {
+    for _ in 0..20 {
+        let home = Home::new();
+        home.apply_to(
+            0,
+            "stages:
+  job: { command: [seq, '10'], stdout: { edge: e, framing: lines } }
+  keeps: { command: [tee, kept], service: true, stdin: { edge: e, framing: lines } }
+edges: { e: { from: job, to: keeps } }
+",
+        );
+        assert_eq!(home.read("kept").lines().count(), 10);
+    }
+}
+
+#[test]
+fn a_fed_service_that_stays_after_the_end_is_told_to_go() {
+    let done = Home::new().apply_to(
+        0,
+        "stages:
+  job: { command: [seq, '10'], stdout: { edge: e, framing: lines } }
+  server: { shell: 'cat > /dev/null; exec sleep 1000', service: true, stop_timeout: 100ms, stdin: { edge: e, framing: lines } }
+edges: { e: { from: job, to: server } }
+",
+    );
+    done.outcomes(&[("job", "succeeded"), ("server", "stopped")]);
+}

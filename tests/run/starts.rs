@@ -132,3 +132,16 @@ fn too_few_descriptors_are_told() {
     }
     assert!(told > 0);
 }
+
+#[test]
+fn edges_that_no_memory_can_hold_are_refused_before_it_is_taken() {
+    let home = Home::new();
+    let done = home.apply_to(
+        5,
+        "stages: { a: { command: [seq, '10'], stdout: { edge: e, framing: lines } }, b: { command: [cat], stdin: { edge: e, framing: lines } } }
+edges: { e: { from: a, to: b, capacity: 60GiB, max_message: 1MiB } }
+",
+    );
+    done.outcomes(&[("a", "not_started"), ("b", "not_started")]);
+    done.says(&["NF0507", "60GiB", "available"]);
+}
