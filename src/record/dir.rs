@@ -1,6 +1,6 @@
 //! The folder of a run, `STATE/runs/RUN`: its logs, and the lock that says that its runner lives.
 //!
-//! The lock is an flock(2) of the file `lock`: the kernel gives it up when the runner dies, however it
+//! The lock is one of the opening of the file `lock` (F_OFD_SETLK): the kernel gives it up when the runner dies, however it
 //! dies, across reboots, reused process ids and pid namespaces, which a process id would not survive.
 
 use std::fs::{DirBuilder, File, OpenOptions};

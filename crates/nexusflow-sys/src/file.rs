@@ -1,11 +1,13 @@
 //! Files and folders as a careful program makes them: written whole or not at all, private, locked.
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, fchmod, flock, fstat, openat, unlinkat};
+use crate::raw;
+use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, openat, unlinkat};
 use rustix::io::Errno;
-use std::ffi::OsString;
+use std::ffi::{OsString, c_int, c_short};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// How often another random name is tried beside a file.
@@ -39,7 +41,8 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
         temporary.push(name);
         temporary.push(format!(".{:016x}.tmp", random()?));
         let temporary = folder(path).join(temporary);
-        match File::options().write(true).create_new(true).open(&temporary) {
+        // Ours alone until it is whole: who opened it before it got its mode would read on.
+        match File::options().write(true).create_new(true).mode(0o600).open(&temporary) {
             Ok(file) => return Ok((temporary, file)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
@@ -93,23 +96,34 @@ pub fn private_dir(path: &Path) -> io::Result<OwnedFd> {
     Ok(dir)
 }
 
-/// Locks an open file for this process alone, without waiting: false if another holds it. Ends with the last descriptor
-/// of this opening.
+/// Locks a file that is open for writing, without waiting: false if another opening of it holds the lock. Ends with the
+/// last descriptor of this opening.
 pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
-    match rustix::io::retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(e) => Err(e.into()),
+    match lock_call(file, libc::F_OFD_SETLK) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
-/// Whether someone holds [`try_lock`] on this file. Any number may ask at once.
+/// Whether someone else holds [`try_lock`] on this file. Only a look: with flock(2) one would have to take the lock for a
+/// moment, and who wants it in that moment would be told that it is held.
 pub fn is_locked(file: impl AsFd) -> io::Result<bool> {
-    match rustix::io::retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockShared)) {
-        Ok(()) => flock(&file, FlockOperation::Unlock).map(|()| false).map_err(io::Error::from),
-        Err(Errno::WOULDBLOCK) => Ok(true),
-        Err(e) => Err(e.into()),
-    }
+    Ok(lock_call(file, libc::F_OFD_GETLK)? != libc::F_UNLCK)
+}
+
+/// Takes, or asks for, the lock of a whole file for writing that belongs to the opening; says what the kernel answers.
+fn lock_call(file: impl AsFd, command: c_int) -> io::Result<c_int> {
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as c_short,
+        l_whence: libc::SEEK_SET as c_short,
+        l_start: 0,
+        l_len: 0, // to its end, however long it gets
+        l_pid: 0, // as these commands want it
+    };
+    // SAFETY: the kernel reads and writes one struct flock.
+    raw::check(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &raw mut lock) })?;
+    Ok(c_int::from(lock.l_type))
 }
 
 /// Removes a name if it is there.
@@ -190,5 +204,34 @@ mod tests {
         assert!(try_lock(&second).unwrap());
         remove_if_exists(&path).unwrap();
         remove_if_exists(&path).unwrap();
+    }
+
+    #[test]
+    fn who_asks_for_a_lock_is_never_in_the_way_of_who_takes_it() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("lock");
+        File::create(&path).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    is_locked(File::open(&path).unwrap()).unwrap();
+                }
+            });
+            let refused = (0..20_000).filter(|_| {
+                let file = File::options().write(true).open(&path).unwrap();
+                !try_lock(&file).unwrap()
+            });
+            let refused = refused.count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
+    }
+
+    #[test]
+    fn what_is_not_written_yet_is_nobody_elses_to_read() {
+        let scratch = Scratch::new();
+        let (temporary, _file) = create_beside(&scratch.0.join("secret")).unwrap();
+        assert_eq!(mode(&temporary), 0o600);
     }
 }
