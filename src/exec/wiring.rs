@@ -190,7 +190,8 @@ impl Gang {
 
     /// The replica ended well: what it wrote ends, what it read goes on without it.
     pub fn release(&self, owner: Owner) -> Result<(), String> {
-        let closed = self.rings.iter().filter(|r| r.plan.producer == owner).try_for_each(|r| r.segment.close());
+        let mine = self.rings.iter().filter(|r| r.plan.producer == owner);
+        let closed = first_failure(mine.map(|r| r.segment.close()));
         // What could not be closed is poisoned, and its readers find the same when they are woken.
         closed.map_err(|e| e.to_string()).and(self.abandon(owner))
     }
@@ -213,7 +214,7 @@ impl Gang {
 
     /// A process has died, perhaps between its last word and waking whom it should have.
     pub fn wake_all(&self) -> Result<(), String> {
-        self.rings.iter().try_for_each(|r| r.segment.wake_all()).map_err(|e| e.to_string())
+        first_failure(self.rings.iter().map(|r| r.segment.wake_all())).map_err(|e| e.to_string())
     }
 
     /// What has gone through each ring edge, summed over its rings.
@@ -249,6 +250,11 @@ impl Gang {
         }
         ended
     }
+}
+
+/// Does all, so that what fails at one ring keeps nothing from the others. Tells the first failure.
+fn first_failure<E>(all: impl Iterator<Item = Result<(), E>>) -> Result<(), E> {
+    all.fold(Ok(()), Result::and)
 }
 
 /// All memory of the rings is taken at once: better refused than found missing by whoever the kernel kills for it.

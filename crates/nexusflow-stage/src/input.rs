@@ -44,17 +44,20 @@ impl Input {
 
     /// The next message, if there is one now; else [`Error::TimedOut`](crate::Error::TimedOut).
     pub fn try_recv(&mut self) -> Result<Option<Bytes<'_>>> {
-        self.release();
+        self.give_back();
         match self.find()? {
             true => Ok(self.take()),
             false if self.rings.is_empty() => Ok(None),
-            false => Err(Error::TimedOut),
+            false => {
+                self.rings.iter_mut().for_each(Consumer::settle); // who only polls never sleeps, which would do it
+                Err(Error::TimedOut)
+            }
         }
     }
 
     /// The next message, when there is one before the wait is over.
     pub fn recv_until(&mut self, until: Until<'_>) -> Result<Option<Bytes<'_>>> {
-        self.release();
+        self.give_back();
         loop {
             if self.find()? {
                 return Ok(self.take());
@@ -96,6 +99,11 @@ impl Input {
 
     /// Gives back the message that came last, for who will not ask for another soon.
     pub fn release(&mut self) {
+        self.give_back();
+        self.rings.iter_mut().for_each(Consumer::settle);
+    }
+
+    fn give_back(&mut self) {
         if let Some(held) = self.held.take() {
             self.rings[held].release();
         }

@@ -134,8 +134,9 @@ impl Consumer {
         if self.offset >= self.geometry.capacity as usize {
             self.offset -= self.geometry.capacity as usize;
         }
-        self.messages += 1;
-        self.bytes += len as u64;
+        // They began at what the last consumer left there, which may be anything.
+        self.messages = self.messages.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(len as u64);
     }
 
     /// The message that was seen last, advanced over.
@@ -174,6 +175,14 @@ impl Consumer {
             if sleeper != 0 || position - self.announced > self.geometry.capacity / 8 {
                 self.announce(false);
             }
+        }
+    }
+
+    /// Makes sure that a producer which sleeps for room learns what was given back: for who may not come again soon,
+    /// neither to release more nor to sleep.
+    pub(crate) fn settle(&mut self) {
+        if self.announced != self.released && self.geometry.wait != WaitMode::Spin {
+            self.announce(true);
         }
     }
 
@@ -225,8 +234,11 @@ impl Consumer {
 /// Waits until one of these has something new: a message, or the end. Those whose end has been seen before do not
 /// count; when that is all of them there is nothing to wait for.
 pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
-    let Some(first) = consumers.first() else { return Ok(()) };
-    let mut spinner = Spinner::new(first.geometry.wait);
+    let mut modes = consumers.iter().filter(|c| !c.ended).map(|c| c.geometry.wait);
+    let Some(first) = modes.next() else { return Ok(()) };
+    // The producer of a ring that spins wakes nobody: one such ring, and all are spun on.
+    let spins = modes.any(|mode| mode == WaitMode::Spin);
+    let mut spinner = Spinner::new(if spins { WaitMode::Spin } else { first });
     let result = loop {
         match any_ready(consumers) {
             Ok(false) => {}
@@ -246,7 +258,7 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
     if ns > 0 {
         // Of several rings of one edge the time is counted once.
         let first = &mut consumers[0];
-        first.waited_ns += ns;
+        first.waited_ns = first.waited_ns.wrapping_add(ns);
         first.cursor.atomic64(layout::C_WAITED_NS).store(first.waited_ns, Ordering::Relaxed);
     }
     result

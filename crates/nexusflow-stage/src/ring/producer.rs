@@ -242,7 +242,7 @@ impl Producer {
         let result = self.sleep_for_room(needed, until, &mut spinner);
         let ns = spinner.elapsed_ns();
         if ns > 0 {
-            self.blocked_ns += ns;
+            self.blocked_ns = self.blocked_ns.wrapping_add(ns);
             self.map.atomic64(layout::D_BLOCKED_NS).store(self.blocked_ns, Ordering::Relaxed);
         }
         result
@@ -302,8 +302,9 @@ impl Producer {
         if self.offset >= self.geometry.capacity as usize {
             self.offset -= self.geometry.capacity as usize;
         }
-        self.messages += 1;
-        self.bytes += len as u64;
+        // They began at what the last producer left there, which may be anything.
+        self.messages = self.messages.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(len as u64);
     }
 
     /// Makes visible what is staged.

@@ -130,19 +130,27 @@ impl Segment {
     }
 
     /// Ends the stream of a producer that is gone for good: consumers read what it had published, then the end.
-    /// Harmless when it has ended already. Only while no producer lives.
+    /// Harmless when it has ended already. Only while no producer lives. A cursor that holds nonsense is an error, and
+    /// does not keep the end from the other consumers.
     pub fn close(&self) -> Result<()> {
-        let Some(from) = self.slowest() else { return Ok(()) };
         let Geometry { head, capacity, .. } = self.geometry;
-        let map = WriteMap::ring(&self.data, head, capacity as usize).map_err(Error::io("map a ring"))?;
-        let (tail, ended) = find_tail(&self.edge, &map, &self.geometry, from)?;
-        if !ended {
-            let at = head + self.geometry.offset(tail);
-            map.atomic64(at).store(layout::end(tail), Ordering::SeqCst);
-            futex::wake_all(map.word32(at));
+        let mut nonsense = Ok(());
+        for from in self.ways_to_the_tail() {
+            let map = WriteMap::ring(&self.data, head, capacity as usize).map_err(Error::io("map a ring"))?;
+            match find_tail(&self.edge, &map, &self.geometry, from) {
+                Ok((tail, ended)) => {
+                    if !ended {
+                        let at = head + self.geometry.offset(tail);
+                        map.atomic64(at).store(layout::end(tail), Ordering::SeqCst);
+                        futex::wake_all(map.word32(at));
+                    }
+                    break;
+                }
+                Err(e) => nonsense = nonsense.and(Err(e)),
+            }
         }
         self.head.atomic64(layout::D_SLEEPING).store(0, Ordering::SeqCst); // it sleeps no more
-        Ok(())
+        nonsense
     }
 
     /// Consumer `i` takes no part any more: it holds nobody back. The producer fails as closed when it was the last.
@@ -205,8 +213,16 @@ impl Segment {
         }
     }
 
-    fn slowest(&self) -> Option<u64> {
-        self.cursors.iter().filter_map(|(_, cursor)| released(cursor)).min()
+    /// Where to look for the tail from, the surest first: the cursors, and what the producer has counted, should none of
+    /// them be a position. Nothing if nobody reads any more.
+    fn ways_to_the_tail(&self) -> Vec<u64> {
+        let mut from: Vec<_> = self.cursors.iter().filter_map(|(_, cursor)| released(cursor)).collect();
+        from.sort_unstable();
+        from.dedup();
+        if !from.is_empty() {
+            from.push(self.head.word64(layout::D_WRITTEN).load(Ordering::Relaxed));
+        }
+        from
     }
 }
 

@@ -1,7 +1,11 @@
 //! Rings within one process, each end with mappings of its own.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nexusflow_sys::map::ReadMap;
 
 use super::*;
 
@@ -350,6 +354,115 @@ fn wrong_descriptors_are_refused() {
     }
     let huge = SegmentOptions { name: "e", capacity: u64::MAX, consumers: 1, wait: WaitMode::Block };
     assert!(Segment::create(&huge).is_err());
+}
+
+/// Writes a word into the cursor file of consumer `i`, as only that consumer could.
+fn scribble_cursor(segment: &Segment, i: usize, at: usize, word: u64) {
+    let file = File::from(segment.consumer_fds(i).unwrap().remove(1));
+    file.write_all_at(&word.to_le_bytes(), at as u64).unwrap();
+}
+
+#[test]
+fn a_consumer_that_lies_keeps_the_end_from_nobody() {
+    for lie in [7, 16, 8000, 1 << 40, u64::MAX - 7] {
+        for wrapped in [0, 100] {
+            let segment = segment(4096, 2, WaitMode::Block);
+            let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(1).unwrap());
+            let mut other = segment.consumer(0).unwrap();
+            for n in 0..wrapped {
+                p.write(&payload(n, 100), long()).unwrap();
+                assert_eq!(take(&mut c), take(&mut other));
+            }
+            for n in 0..3 {
+                p.write(&payload(n, 50), long()).unwrap();
+            }
+            drop(p);
+            scribble_cursor(&segment, 0, layout::C_RELEASED, lie);
+            let told = segment.close();
+            assert!(matches!(told, Ok(()) | Err(Error::Poisoned { .. })), "{told:?}");
+            for n in 0..3 {
+                assert_eq!(take(&mut c), Some(payload(n, 50)));
+            }
+            assert!(c.peek(Until::timeout(Duration::ZERO)).unwrap().is_none(), "{lie} {wrapped}");
+        }
+    }
+}
+
+#[test]
+fn a_consumer_whose_own_cursor_was_overwritten_finds_the_end_all_the_same() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    p.write(b"x", long()).unwrap();
+    drop(p);
+    scribble_cursor(&segment, 0, layout::C_RELEASED, 12345);
+    assert!(matches!(segment.close(), Err(Error::Poisoned { .. })), "and it is told");
+    assert_eq!(take(&mut c), Some(b"x".to_vec()));
+    assert!(c.peek(Until::timeout(Duration::ZERO)).unwrap().is_none());
+}
+
+#[test]
+fn counts_that_hold_nonsense_stop_nobody() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let data = File::from(segment.producer_fds().unwrap().remove(0));
+    for at in [layout::D_MESSAGES, layout::D_BYTES, layout::D_BLOCKED_NS] {
+        data.write_all_at(&[0xff; 8], at as u64).unwrap();
+    }
+    for at in [layout::C_MESSAGES, layout::C_BYTES, layout::C_WAITED_NS] {
+        scribble_cursor(&segment, 0, at, u64::MAX);
+    }
+    let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+    let soon = Until::timeout(Duration::from_millis(1));
+    assert!(matches!(c.peek(soon), Err(Error::TimedOut)));
+    p.write(&payload(0, 4080), long()).unwrap();
+    assert!(matches!(p.write(b"x", Until::timeout(Duration::from_millis(1))), Err(Error::TimedOut)));
+    assert_eq!(take(&mut c), Some(payload(0, 4080)));
+}
+
+#[test]
+fn a_ring_that_spins_is_not_slept_on_beside_one_that_blocks() {
+    let segments = [segment(4096, 1, WaitMode::Block), segment(4096, 1, WaitMode::Spin)];
+    let mut consumers = segments.each_ref().map(|s| s.consumer(0).unwrap());
+    let mut p = segments[1].producer().unwrap();
+    std::thread::scope(|s| {
+        let start = Instant::now();
+        s.spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            p.write(b"x", long()).unwrap();
+        });
+        wait_any(&mut consumers, long()).unwrap();
+        assert!(start.elapsed() < MAX_SLEEP / 2);
+    });
+}
+
+/// A release and the last look of a producer that goes to sleep may pass each other. What wakes it then, the consumer's
+/// next release or sleep, may be far off.
+#[test]
+fn who_polls_or_gives_back_wakes_a_producer_that_missed_an_earlier_release() {
+    for polls in [true, false] {
+        let segments = [segment(4096, 1, WaitMode::Block), segment(4096, 1, WaitMode::Block)];
+        let mut input = crate::Input::new("e", segments.iter().map(|s| s.consumer(0).unwrap()).collect());
+        for segment in &segments {
+            segment.producer().unwrap().write(b"x", long()).unwrap();
+            input.recv().unwrap().unwrap(); // which gives back what came from the ring before
+        }
+        let data = File::from(segments[0].producer_fds().unwrap().remove(0));
+        data.write_all_at(&1u64.to_le_bytes(), layout::D_SLEEPING as u64).unwrap();
+        let cursor = ReadMap::new(&segments[0].consumer_fds(0).unwrap()[1], page_size() as usize).unwrap();
+        let word = cursor.word32(layout::C_RELEASED);
+        std::thread::scope(|s| {
+            let asleep = s.spawn(|| {
+                let start = Instant::now();
+                nexusflow_sys::futex::wait(word, word.load(Ordering::SeqCst), LONG).unwrap();
+                start.elapsed()
+            });
+            std::thread::sleep(Duration::from_millis(200)); // until it sleeps
+            match polls {
+                true => assert!(matches!(input.try_recv(), Err(Error::TimedOut))),
+                false => input.release(),
+            }
+            assert!(asleep.join().unwrap() < LONG / 2);
+        });
+    }
 }
 
 /// One step of somebody at a ring with two consumers.
