@@ -125,6 +125,8 @@ impl State {
             unreachable!("only a task that is being started can fail to");
         };
         match doomed {
+            // It was given up before it ran.
+            Some(Outcome::Stopped(cause)) => self.settle(task, Outcome::Skipped(cause), actions),
             Some(outcome) => self.settle(task, outcome, actions),
             None => {
                 self.settle(task, Outcome::NotStarted, actions);

@@ -446,7 +446,8 @@ fn simulate(seed: u64) {
         if let Some(event) = event {
             match event {
                 Event::Started(t) => world[t.0 as usize] = Process::Running { told: false, killed: false },
-                Event::NotStarted(t) | Event::Ended(t, _) => world[t.0 as usize] = Process::Gone,
+                Event::NotStarted(t) => world[t.0 as usize] = Process::None,
+                Event::Ended(t, _) => world[t.0 as usize] = Process::Gone,
                 _ => {}
             }
             let mut actions = vec![];
@@ -482,7 +483,7 @@ fn simulate(seed: u64) {
                     Action::Settled(t, outcome) => {
                         assert!(settled.insert(t, outcome).is_none(), "seed {seed}: {t:?} settled twice");
                         let ran = matches!(world[t.0 as usize], Process::Gone);
-                        let never = matches!(outcome, Outcome::Skipped(_));
+                        let never = matches!(outcome, Outcome::Skipped(_) | Outcome::NotStarted);
                         assert_eq!(
                             ran, !never,
                             "seed {seed}: {t:?} settled {outcome:?} while {:?}",
