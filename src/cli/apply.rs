@@ -58,6 +58,14 @@ pub fn run(args: Args) -> ExitCode {
         Ok(guardian) => guardian,
         Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
     };
+    if let Some(path) = &args.prom_file {
+        if !folder_of(path).is_dir() {
+            return complain(format_args!("--prom-file {}: its folder does not exist", path.display()), exit::USAGE);
+        }
+        if path.extension().is_none_or(|e| e != "prom") {
+            let _ = writeln!(io::stderr(), "warning: collectors read only files named *.prom, not {}", path.display());
+        }
+    }
     let pipeline = match args.file.load() {
         Ok(pipeline) => pipeline,
         Err(code) => return code,
@@ -83,7 +91,7 @@ pub fn run(args: Args) -> ExitCode {
     };
     let listener: Box<dyn Listener> = match args.format {
         Format::Human => Box::new(Console::new(args.quiet, &pipeline)),
-        Format::Json => Box::new(JsonLines),
+        Format::Json => Box::new(JsonLines::default()),
     };
     let (books, talker) = match Books::open(&home.state).and_then(|b| Ok((b, Talker::start(listener)?))) {
         Ok(both) => both,
@@ -113,6 +121,10 @@ pub fn run(args: Args) -> ExitCode {
             complain(message, exit::NOT_STARTED)
         }
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A pipe that breaks and a file over its limit (`ulimit -f`) are errors of one write, not ends of the run.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::mem;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -36,6 +37,8 @@ pub struct Console {
     /// Stages with more than one replica.
     replicated: HashSet<String>,
     edges: Vec<String>,
+    /// What the last diagnostic said: the end that follows from it need not say it again.
+    told: String,
 }
 
 impl Console {
@@ -59,6 +62,7 @@ impl Console {
             counts: [0; 6],
             edges: vec![],
             replicated,
+            told: String::new(),
         }
     }
 
@@ -109,7 +113,8 @@ impl Console {
             // Its diagnostic has said it all.
             Outcome::NotStarted => {}
             Outcome::Failed | Outcome::TimedOut => {
-                self.line(&format!("{} {name}: {reason}", self.paint("31;1", "failed ")));
+                let colon = if reason == self.told { String::new() } else { format!(": {reason}") };
+                self.line(&format!("{} {name}{colon}", self.paint("31;1", "failed ")));
                 self.last_words(ended);
             }
         }
@@ -164,8 +169,11 @@ impl Observer for Console {
             Fact::RunStarted(run) => {
                 self.tasks = run.tasks;
                 self.chat(&format!(
-                    "run {}: {} stages, {} processes, logs in {}",
-                    run.run, run.stages, run.tasks, run.logs
+                    "run {}: {}, {}, logs in {}",
+                    run.run,
+                    count(run.stages.into(), "stage"),
+                    count(run.tasks.into(), "process"),
+                    run.logs
                 ));
                 if let Some(bar) = &self.bar {
                     bar.set_length(run.tasks.into());
@@ -181,7 +189,7 @@ impl Observer for Console {
             }
             Fact::StageEnded(ended) => self.stage_ended(ended),
             Fact::EdgeEnded(e) => {
-                self.edges.push(format!("edge    {}: {} messages, {}", e.edge, e.messages, bytes(e.bytes)))
+                self.edges.push(format!("edge    {}: {}, {}", e.edge, count(e.messages, "message"), bytes(e.bytes)))
             }
             Fact::RunEnded(ended) => self.run_ended(ended),
         }
@@ -189,11 +197,21 @@ impl Observer for Console {
     }
 
     fn trouble(&mut self, diagnostic: &Diagnostic) {
+        self.told.clone_from(&diagnostic.message);
         let show = || load::show_one(diagnostic);
         match &self.bar {
             Some(bar) => bar.suspend(show),
             None => show(),
         }
+    }
+}
+
+/// `1 stage`, `2 processes`.
+fn count(n: u64, what: &str) -> String {
+    match (n, what.ends_with('s')) {
+        (1, _) => format!("1 {what}"),
+        (_, true) => format!("{n} {what}es"),
+        (_, false) => format!("{n} {what}s"),
     }
 }
 
@@ -224,14 +242,30 @@ fn tail(path: &str) -> io::Result<String> {
 }
 
 /// Facts as they are, one JSON object a line, on stdout.
-pub struct JsonLines;
+#[derive(Default)]
+pub struct JsonLines {
+    /// Stdout takes no more, which has been told.
+    broken: bool,
+}
+
+impl JsonLines {
+    /// Whoever read it may have gone, which is well; a full disk is told once. The run has its record all the same.
+    fn write(&mut self, line: &[u8]) {
+        let mut out = io::stdout().lock();
+        if let Err(e) = out.write_all(line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
+            && e.kind() != io::ErrorKind::BrokenPipe
+            && !mem::replace(&mut self.broken, true)
+        {
+            let _ = writeln!(io::stderr(), "warning: events cannot be written to stdout: {e}");
+        }
+    }
+}
 
 impl Observer for JsonLines {
     fn fact(&mut self, fact: &Fact) {
-        let mut out = io::stdout().lock();
-        // Whoever read it has gone: the run has its record all the same.
-        let _ = serde_json::to_writer(&mut out, fact).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
-        let _ = out.flush();
+        if let Ok(line) = serde_json::to_vec(fact) {
+            self.write(&line);
+        }
     }
 
     fn trouble(&mut self, diagnostic: &Diagnostic) {
@@ -241,7 +275,6 @@ impl Observer for JsonLines {
 
 impl Listener for JsonLines {
     fn lost(&mut self, words: u64) {
-        let mut out = io::stdout().lock();
-        let _ = writeln!(out, "{{\"event\":\"facts_lost\",\"count\":{words}}}").and_then(|()| out.flush());
+        self.write(format!("{{\"event\":\"facts_lost\",\"count\":{words}}}").as_bytes());
     }
 }

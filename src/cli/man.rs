@@ -8,7 +8,7 @@ use super::{complain, exit};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write them into this folder
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 

@@ -131,7 +131,7 @@ pub(super) struct Adapter {
 impl Adapter {
     /// `index` in reports is the number of adapters the task had before.
     pub fn start(half: Half, task: TaskId, index: usize, cpus: &CpuSet, reporter: Reporter) -> io::Result<Self> {
-        let orders = Arc::new(Orders { process: AtomicU8::new(LIVES), stop: Bell::new(), wake: EventFd::new()? });
+        let orders = Arc::new(Orders { process: AtomicU8::new(LIVES), stop: Bell::new(), wake: half.wake });
         let is_input = matches!(half.side, Side::Input(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
         let work = move || {

@@ -328,13 +328,26 @@ impl<'a> Executor<'a> {
         let planned = self.cx.plan.task(task);
         let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(planned.stage).gang) else { return };
         if let Err(what) = how(gang, (planned.stage, planned.replica)) {
-            let stage = self.cx.pipeline.stage(planned.stage);
-            let message = format!("the edges of stage `{}` could not be ended: {what}", task_name(&self.cx, task));
-            let diagnostic = Diagnostic::error(codes::ADAPTER, message).at(&stage.span, "this stage").help(
-                "a stage on these edges wrote where it must not: look for the one that misuses its shared memory",
-            );
-            self.trouble(&diagnostic);
+            self.break_gang(task, &what);
         }
+    }
+
+    /// The edges of a task's gang cannot be ended as they should, so nobody on them would hear of the end: it fails.
+    fn break_gang(&mut self, task: TaskId, what: &str) {
+        let cx = self.cx.clone();
+        let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+        let message = format!("the edges of stage `{}` could not be ended: {what}", task_name(&cx, task));
+        let diagnostic = Diagnostic::error(codes::ADAPTER, message)
+            .at(&stage.span, "this stage")
+            .help("a stage on these edges wrote where it must not: look for the one that misuses its shared memory");
+        for mate in stages_of(&cx, stage.gang).flat_map(|s| tasks_of(&cx, s)).filter(|t| *t != task) {
+            if let Some(attempt) = self.attempts[mate.0 as usize].as_mut() {
+                attempt.trouble.get_or_insert(diagnostic.message.clone());
+                attempt.signal(mark(&cx, mate), SIGKILL);
+                self.attempt_over_if_drained(mate);
+            }
+        }
+        self.trouble(&diagnostic);
     }
 
     fn prepare(&mut self, id: GangId) {

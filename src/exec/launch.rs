@@ -86,8 +86,7 @@ impl<'a> Launcher<'a> {
             let pipes = ends.binds.iter().chain(stdin.owned()).chain(stdout.owned()).map(AsFd::as_fd);
             for fd in pipes.chain([log.as_fd()]) {
                 // A program that opens /dev/fd/N or /dev/stderr opens what is there anew, as its own user.
-                pipe::set_owner(fd, user.uid, user.gid)
-                    .map_err(|e| scene.failed(codes::USER, &stage.span, "give its log and pipes to its user", e))?;
+                pipe::set_owner(fd, user.uid, user.gid).map_err(|e| scene.not_its_user(&user.name, &e))?;
             }
         }
 
@@ -284,6 +283,16 @@ impl Scene<'_> {
         )
     }
 
+    fn not_its_user(&self, user: &str, e: &io::Error) -> Box<Diagnostic> {
+        let stage = self.stage;
+        let message = format!("stage `{}` cannot start: could not become the user `{user}`: {}", stage.name, reason(e));
+        Box::new(
+            Diagnostic::error(codes::USER, message)
+                .at(stage.user_span.as_ref().unwrap_or(&stage.span), "asked for here")
+                .help("start nexusflow as root (or with CAP_SETUID, CAP_SETGID and CAP_CHOWN), or leave `user` out"),
+        )
+    }
+
     fn no_program(&self, name: &[u8], e: NoProgram) -> Box<Diagnostic> {
         let name = String::from_utf8_lossy(name);
         let stage = &self.stage.name;
@@ -295,7 +304,10 @@ impl Scene<'_> {
             )
             .at(span, "not found")
             .note(format!("looked in {looked_in}"))
-            .help("check the spelling, install the program, or give its path with a slash"),
+            .help(match name.contains([' ', '|', '>', ';']) {
+                true => "`command` is a list of words, without a shell; for a line of shell write `shell: …` instead",
+                false => "check the spelling, install the program, or give its path with a slash",
+            }),
             NoProgram::Directory(path) => Diagnostic::error(
                 codes::PROGRAM_NOT_EXECUTABLE,
                 format!("stage `{stage}` cannot start: {} is a directory, not a program", path.display()),

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, WaitMode};
+use nexusflow_sys::event::EventFd;
 use nexusflow_sys::{pipe, socket};
 
 use super::Context;
@@ -42,6 +43,8 @@ pub(super) struct Half {
     pub side: Side,
     /// The runner's end of the stage's pipe.
     pub pipe: OwnedFd,
+    /// For the thread's orders; here, so that what it may lack is found before anything starts.
+    pub wake: EventFd,
 }
 
 pub(super) enum Side {
@@ -162,7 +165,7 @@ impl Gang {
             }
         };
         let max_message = cx.pipeline.edge(edge_id).max_message as usize;
-        halves.push(Half { edge: edge_id, framing, max_message, side, pipe: ours });
+        halves.push(Half { edge: edge_id, framing, max_message, side, pipe: ours, wake: EventFd::new()? });
         Ok(theirs)
     }
 

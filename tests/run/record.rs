@@ -121,9 +121,11 @@ fn metrics_are_written_however_it_ends_and_the_last_success_is_kept() {
 #[test]
 fn a_metrics_file_that_cannot_be_written_is_a_warning() {
     let home = Home::new();
-    let done = home.start_with("stages: { s: { command: [\"true\"] } }", &["--prom-file", "/no/such/t.prom"], |_| {});
-    let done = done.finish().with_code(0);
-    done.says(&["warning", "/no/such/t.prom"]);
+    let apply = |prom: &str| home.start_with("stages: { s: { command: [\"true\"] } }", &["--prom-file", prom], |_| {});
+    std::fs::create_dir(home.path("t.prom")).unwrap();
+    let taken = home.path("t.prom").display().to_string();
+    apply(&taken).finish().with_code(0).says(&["warning", &taken]);
+    apply("/no/such/t.prom").finish().with_code(2).says(&["--prom-file /no/such/t.prom"]);
 }
 
 #[test]

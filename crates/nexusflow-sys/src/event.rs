@@ -1,12 +1,11 @@
-//! Waiting for many things at once: epoll, timers and wake-ups, as descriptors.
+//! Waiting for many things at once: epoll and wake-ups, as descriptors.
 
 use crate::sched::monotonic_now;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use rustix::time::{timerfd_create, timerfd_settime};
+use rustix::time::Timespec;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -92,43 +91,6 @@ fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() }
 }
 
-/// A timer on CLOCK_MONOTONIC (`sched::monotonic_now`), readable once it is due.
-#[derive(Debug)]
-pub struct Timer(OwnedFd);
-
-impl Timer {
-    pub fn new() -> io::Result<Timer> {
-        Ok(Timer(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?))
-    }
-
-    /// Due once at this time, at once if it has passed. Replaces what was set.
-    pub fn set(&self, at: Duration) -> io::Result<()> {
-        // Zero would mean never.
-        self.arm(timespec(at.max(Duration::from_nanos(1))))
-    }
-
-    pub fn clear(&self) -> io::Result<()> {
-        self.arm(Timespec { tv_sec: 0, tv_nsec: 0 })
-    }
-
-    fn arm(&self, it_value: Timespec) -> io::Result<()> {
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value })?;
-        Ok(())
-    }
-
-    /// Takes note that it was due; whether it was.
-    pub fn drain(&self) -> io::Result<bool> {
-        drain(&self.0)
-    }
-}
-
-impl AsFd for Timer {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// Wakes a loop that waits on it, from any thread.
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
@@ -192,20 +154,5 @@ mod tests {
         assert_eq!(tokens(&epoll, None), [8]);
         epoll.delete(&event).unwrap();
         assert_eq!(tokens(&epoll, Some(Duration::ZERO)), []);
-    }
-
-    #[test]
-    fn a_timer_is_due_or_cleared() {
-        let (epoll, timer) = (Epoll::new().unwrap(), Timer::new().unwrap());
-        epoll.add(&timer, 1, EventFlags::IN).unwrap();
-        timer.set(monotonic_now() + Duration::from_millis(2)).unwrap();
-        assert_eq!(tokens(&epoll, None), [1]);
-        assert!(timer.drain().unwrap());
-        timer.set(Duration::ZERO).unwrap();
-        assert_eq!(tokens(&epoll, None), [1]);
-        timer.clear().unwrap();
-        assert_eq!(tokens(&epoll, Some(Duration::ZERO)), []);
-        timer.set(Duration::MAX).unwrap();
-        assert!(!timer.drain().unwrap());
     }
 }

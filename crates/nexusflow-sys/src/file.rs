@@ -70,8 +70,9 @@ pub fn random() -> io::Result<u64> {
     }
 }
 
-/// Opens a folder of mode 0700 that is ours, and makes it if need be (its parent must exist). One that belongs to someone
-/// else, that others could write to, or that is a symbolic link is refused.
+/// Opens a folder that is ours alone to write, and makes it with mode 0700 if need be (its parent must exist). One that
+/// belongs to someone else, that others could write to, or that is a symbolic link is refused; the mode of one that is
+/// there is its owner's choice.
 pub fn private_dir(path: &Path) -> io::Result<OwnedFd> {
     match rustix::fs::mkdir(path, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -88,10 +89,7 @@ pub fn private_dir(path: &Path) -> io::Result<OwnedFd> {
     }
     let mode = stat.st_mode & 0o7777;
     if mode & 0o022 != 0 {
-        return refuse(format!("others may write to it (mode {mode:04o})"));
-    }
-    if mode != 0o700 {
-        fchmod(&dir, Mode::RWXU)?;
+        return refuse(format!("others may write to it (mode {mode:04o}): `chmod go-w` it, or name another folder"));
     }
     Ok(dir)
 }
@@ -184,7 +182,7 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         private_dir(&path).unwrap();
-        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path), 0o755, "its owner's choice");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(private_dir(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         std::os::unix::fs::symlink(&scratch.0, scratch.0.join("link")).unwrap();

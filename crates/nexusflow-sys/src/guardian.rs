@@ -17,6 +17,8 @@ use std::time::Duration;
 /// How long descendants get to die by SIGKILL. Only what sits in the kernel, or another user's process, takes longer.
 pub const KILL_LIMIT: Duration = Duration::from_secs(10);
 
+const LAST_WORDS: &[u8] = b"nexusflow: the runner was killed; whatever it had started is being killed too\n";
+
 /// What is passed on to the runner. Ctrl-Z does nothing: a guardian that is stopped guards nothing.
 const FORWARDED: [i32; 7] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
@@ -78,7 +80,13 @@ fn guard(runner: &spawn::Child) -> ! {
     let _ = own_group(runner.pid as i32);
     let _ = rustix::thread::set_name(c"nexusflow-guard");
     let code = match wait_for(runner) {
-        Ok(status) => status.code(),
+        Ok(status) => {
+            if let Status::Signaled { .. } = status {
+                // Nobody else is left to say it.
+                let _ = rustix::io::write(rustix::stdio::stderr(), LAST_WORDS);
+            }
+            status.code()
+        }
         Err(_) => {
             // Cannot happen, since we have a child and blocked what we wait for; a runner without a guardian must not go on.
             let _ = process::signal(runner.pidfd.as_fd(), libc::SIGKILL);

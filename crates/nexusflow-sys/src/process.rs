@@ -42,8 +42,6 @@ pub struct Usage {
     pub major_faults: u64,
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
-    pub in_blocks: u64,
-    pub out_blocks: u64,
 }
 
 /// Waits for a child to end, and reaps it. ECHILD if it has been reaped already.
@@ -123,8 +121,6 @@ impl Usage {
             major_faults: r.ru_majflt as u64,
             voluntary_switches: r.ru_nvcsw as u64,
             involuntary_switches: r.ru_nivcsw as u64,
-            in_blocks: r.ru_inblock as u64,
-            out_blocks: r.ru_oublock as u64,
         }
     }
 }
@@ -163,14 +159,6 @@ pub fn getppid() -> u32 {
 pub fn set_child_subreaper() -> io::Result<()> {
     // SAFETY: no pointers.
     unsafe { call(libc::SYS_prctl, [libc::PR_SET_CHILD_SUBREAPER as usize, 1, 0, 0, 0]) }.map(drop).map_err(error)
-}
-
-/// The signal that we get when the thread that created us ends; 0: none.
-pub fn set_parent_death_signal(signal: i32) -> io::Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0, 0]) }
-        .map(drop)
-        .map_err(error)
 }
 
 /// The environment that a process was started with, one `NAME=value` each.

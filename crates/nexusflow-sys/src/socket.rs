@@ -1,24 +1,20 @@
-//! Unix SEQPACKET sockets: packets with descriptors, in pairs or at a path, and who is at the other end.
+//! Unix SEQPACKET sockets: packets with descriptors, between the two ends of a pair.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 /// The most descriptors one packet may carry; the kernel's own limit (SCM_MAX_FD) is 253.
 pub const MAX_FDS: usize = 250;
-/// How many may wait to be accepted.
-const BACKLOG: i32 = 64;
 
 /// Two ends, both closed on exec, both blocking.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -100,48 +96,6 @@ pub fn wait_readable(socket: impl AsFd, timeout: Option<Duration>) -> io::Result
     }
 }
 
-/// A process at the other end of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    pub pid: u32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-/// Who connected (or made the pair), as the kernel noted it then.
-pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let cred = rustix::net::sockopt::socket_peercred(socket)?;
-    Ok(Peer { pid: cred.pid.as_raw_nonzero().get() as u32, uid: cred.uid.as_raw(), gid: cred.gid.as_raw() })
-}
-
-/// A socket that listens at `path`, mode 0600. What is at the path already is an error (`AddrInUse`).
-/// The path's folder must be the owner's alone: between bind and chmod the umask rules.
-pub fn listen(path: &Path) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
-/// The next who connected, closed on exec, blocking; `WouldBlock` when nobody waits.
-pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
-    loop {
-        match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
-/// Connects to who listens at `path`.
-pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket)
-}
-
 /// Descriptors that [`take_inherited`] has given out.
 static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
@@ -176,7 +130,7 @@ mod tests {
     #[test]
     fn packets_keep_their_bounds_and_carry_descriptors() {
         let (a, b) = pair().unwrap();
-        let file = rustix::fs::open("/proc/self/stat", rustix::fs::OFlags::RDONLY, Mode::empty()).unwrap();
+        let file = rustix::fs::open("/proc/self/stat", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
         send(&a, b"one", &[]).unwrap();
         send(&a, b"two", &vec![file.as_fd(); MAX_FDS]).unwrap();
         let mut buffer = [0; 16];
@@ -206,22 +160,6 @@ mod tests {
         assert_eq!(receive(&a, &mut [0; 4]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(b);
         assert_eq!(send(&a, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    }
-
-    #[test]
-    fn a_listener_is_the_owners_and_knows_its_peer() {
-        let dir = std::env::temp_dir().join(format!("nexusflow-socket-test-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        let path = dir.join("s");
-        let listener = listen(&path).unwrap();
-        assert_eq!(rustix::fs::stat(&path).unwrap().st_mode & 0o777, 0o600);
-        assert_eq!(listen(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let a = connect(&path).unwrap();
-        let b = accept(&listener).unwrap();
-        assert_eq!(peer(&b).unwrap().pid, std::process::id());
-        send(&a, b"hi", &[]).unwrap();
-        assert_eq!(receive(&b, &mut [0; 4]).unwrap().0, 2);
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -57,7 +57,9 @@ pub fn find(code: Code) -> Option<&'static Entry> {
 impl std::str::FromStr for Code {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        s.strip_prefix("NF")
+        s.get(..2)
+            .filter(|nf| nf.eq_ignore_ascii_case("NF"))
+            .map(|_| &s[2..])
             .filter(|d| d.len() == 4 && d.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|d| d.parse().ok())
             .map(Code)
