@@ -24,7 +24,7 @@ use super::{Context, Observer};
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{GangId, StageId};
 use crate::plan::TaskId;
-use crate::record::{Fact, RunEnded, RunOutcome, RunStarted, StageStarted};
+use crate::record::{Fact, RunEnded, RunOutcome, RunStarted, StageStarted, Usage};
 use crate::run::{Action, Ending, Event, Exit, State};
 use crate::spec::Signal;
 
@@ -86,7 +86,7 @@ struct Attempt {
     halves: Vec<Half>,
     adapters: Vec<Adapter>,
     control: Option<Control>,
-    exit: Option<(Exit, process::Usage)>,
+    exit: Option<(Exit, Usage)>,
     /// The same for its adapters.
     end: Option<ProcessEnd>,
     told: Told,
@@ -490,10 +490,10 @@ impl<'a> Executor<'a> {
                     process::Status::Exited(code) => Exit::Code(code),
                     process::Status::Signaled { signal, .. } => Exit::Signal(Signal(signal)),
                 },
-                exit.usage,
+                report::usage(exit.usage),
             ),
             // Only if someone else reaped it, which nobody does: count it as a failure rather than hide it.
-            Err(_) => (Exit::Code(-1), process::Usage::default()),
+            Err(_) => (Exit::Code(-1), Usage::default()),
         };
         attempt.exit = Some((exit, usage));
         if let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(self.cx.plan.task(task).stage).gang) {

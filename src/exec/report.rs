@@ -11,13 +11,17 @@ use crate::record::{self, RunOutcome, StageEnded, Usage};
 use crate::run::{Cause, Ending, Exit, Outcome};
 use crate::spec::Signal;
 
+/// By how much the kernel may count our peak lower now than at an exec before: it adds up what each CPU counted only
+/// now and then, tens of pages at a time.
+const RSS_SLACK_BYTES: u64 = 1 << 20;
+
 /// What is known of one attempt when its task settles.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
     pub attempt: u32,
     pub duration: Duration,
     pub exit: Option<Exit>,
-    pub usage: Option<process::Usage>,
+    pub usage: Option<Usage>,
     pub log: Option<String>,
     /// Why it could not start, or what was wrong with what it wrote.
     pub trouble: Option<String>,
@@ -47,16 +51,23 @@ pub(super) fn stage_ended(cx: &Context, task: TaskId, outcome: Outcome, ran: Ran
         reason: reason(cx, task, outcome, ran.trouble),
         at: Timestamp::now(),
         duration_s: ran.duration.as_secs_f64(),
-        usage: ran.usage.map(|u| Usage {
-            user_s: u.user.as_secs_f64(),
-            system_s: u.system.as_secs_f64(),
-            max_rss_bytes: u.max_rss_bytes,
-            minor_faults: u.minor_faults,
-            major_faults: u.major_faults,
-            voluntary_switches: u.voluntary_switches,
-            involuntary_switches: u.involuntary_switches,
-        }),
+        usage: ran.usage,
         log: ran.log,
+    }
+}
+
+/// What a process that has just been waited for used. At exec it takes over the peak of the memory it was made in, ours,
+/// so only a figure above that is its own.
+pub(super) fn usage(u: process::Usage) -> Usage {
+    let floor = process::own_max_rss_bytes() + RSS_SLACK_BYTES;
+    Usage {
+        user_s: u.user.as_secs_f64(),
+        system_s: u.system.as_secs_f64(),
+        max_rss_bytes: (u.max_rss_bytes > floor).then_some(u.max_rss_bytes),
+        minor_faults: u.minor_faults,
+        major_faults: u.major_faults,
+        voluntary_switches: u.voluntary_switches,
+        involuntary_switches: u.involuntary_switches,
     }
 }
 

@@ -74,7 +74,11 @@ fn stages(registry: &Registry, pipeline: &str, stages: &[StageSummary]) {
     let attempts = family("attempts", "Processes started for the stage.", &[]);
     let wait = family("queue_wait_seconds", "How long the stage waited for the machine when it could have run.", &[]);
     let cpu = family("cpu_seconds", "CPU time of all of the stage's processes.", &["mode"]);
-    let rss = family("max_rss_bytes", "Largest resident set of one of the stage's processes.", &[]);
+    let rss = family(
+        "max_rss_bytes",
+        "Largest resident set of one of the stage's processes, known only where it exceeds the runner's own.",
+        &[],
+    );
     let switches = family("context_switches", "Context switches of all of the stage's processes.", &["kind"]);
     let faults = family("page_faults", "Page faults of all of the stage's processes.", &["kind"]);
     for s in stages {
@@ -89,7 +93,9 @@ fn stages(registry: &Registry, pipeline: &str, stages: &[StageSummary]) {
         if let Some(u) = &s.usage {
             cpu.set(pipeline, &[stage, "user"], u.user_s);
             cpu.set(pipeline, &[stage, "system"], u.system_s);
-            rss.set(pipeline, &[stage], u.max_rss_bytes as f64);
+            if let Some(bytes) = u.max_rss_bytes {
+                rss.set(pipeline, &[stage], bytes as f64);
+            }
             switches.set(pipeline, &[stage, "voluntary"], u.voluntary_switches as f64);
             switches.set(pipeline, &[stage, "involuntary"], u.involuntary_switches as f64);
             faults.set(pipeline, &[stage, "minor"], u.minor_faults as f64);
@@ -204,6 +210,12 @@ mod tests {
         let bad = render(&short(RunOutcome::TimedOut, 7), Some(&good));
         assert_eq!(line(&bad), line(&good));
         assert_eq!(line(&render(&short(RunOutcome::Failed, 8), Some(&bad))), line(&good));
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_series() {
+        let text = render(&summary([run_started("p-1", 0), stage_ended("s", 1, Outcome::Succeeded, 2)]), None);
+        assert!(text.contains("nexusflow_stage_cpu_seconds{") && !text.contains("max_rss_bytes"), "{text}");
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn attempt_row(r: &Row) -> rusqlite::Result<Attempt> {
             Some(user_s) => Some(Usage {
                 user_s,
                 system_s: r.get(14)?,
-                max_rss_bytes: count(r, 15)?,
+                max_rss_bytes: known_count(r, 15)?,
                 minor_faults: count(r, 16)?,
                 major_faults: count(r, 17)?,
                 voluntary_switches: count(r, 18)?,
@@ -189,6 +189,11 @@ fn attempt_row(r: &Row) -> rusqlite::Result<Attempt> {
 fn count(r: &Row, column: usize) -> rusqlite::Result<u64> {
     let n: i64 = r.get(column)?;
     Ok(n.try_into().unwrap_or(0))
+}
+
+fn known_count(r: &Row, column: usize) -> rusqlite::Result<Option<u64>> {
+    let n: Option<i64> = r.get(column)?;
+    Ok(n.and_then(|n| n.try_into().ok()))
 }
 
 fn time(r: &Row, column: usize) -> rusqlite::Result<Option<Timestamp>> {

@@ -100,7 +100,7 @@ fn stages(attempts: &[Attempt], names: &Names, run: &Run) -> String {
                 exit.unwrap_or("-".into()),
                 a.duration_s.filter(|_| a.started_at.is_some()).map_or("-".into(), duration),
                 cpu.unwrap_or("-".into()),
-                a.usage.map_or("-".into(), |u| bytes(u.max_rss_bytes)),
+                a.usage.and_then(|u| u.max_rss_bytes).map_or("-".into(), bytes),
                 a.cpus.clone().unwrap_or("-".into()),
                 a.queue_wait_s.map_or("-".into(), duration),
             ]
@@ -225,7 +225,7 @@ mod tests {
 
         STAGE   OUTCOME    EXIT   TOOK    CPU   RSS  CPUS  QUEUED
         hash@0  succeeded     0  2.00s  2.00s  4MiB  0-1    250ms
-        hash@1  failed        7  2.00s  2.00s  4MiB  0-1    250ms
+        hash@1  failed        7  2.00s  2.00s     -  0-1    250ms
         walk    stopped       -  2.00s  2.00s  4MiB  0-1    250ms
         report  skipped       -      -      -     -  -          -
 

@@ -27,7 +27,7 @@ pub struct StageSummary {
     pub duration_s: f64,
     /// Of the attempt that waited longest.
     pub queue_wait_s: f64,
-    /// Sums, but for `max_rss_bytes`, which is the largest of one process. `None`: nothing ran.
+    /// Sums, but for `max_rss_bytes`, which is the largest known of one process. `None`: nothing ran.
     pub usage: Option<Usage>,
     /// The first attempt that ended badly by itself; before there is one, the first that did not succeed.
     pub trouble: Option<Box<StageEnded>>,

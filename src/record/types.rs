@@ -106,7 +106,9 @@ pub enum Outcome {
 pub struct Usage {
     pub user_s: f64,
     pub system_s: f64,
-    pub max_rss_bytes: u64,
+    /// Of the largest process. Known only where it exceeds what the runner itself has had: the kernel counts that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rss_bytes: Option<u64>,
     pub minor_faults: u64,
     pub major_faults: u64,
     pub voluntary_switches: u64,

@@ -279,7 +279,7 @@ fn write_attempts<'a>(db: &Connection, run: i64, rows: impl Iterator<Item = &'a 
             ":exit_code": a.exit_code, ":signal": a.signal, ":reason": a.reason,
             ":ended_us": a.ended_at.map(Timestamp::as_microsecond), ":duration_s": a.duration_s.map(finite),
             ":user_s": u.map(|u| finite(u.user_s)), ":system_s": u.map(|u| finite(u.system_s)),
-            ":max_rss_bytes": u.map(|u| count(u.max_rss_bytes)), ":minor_faults": u.map(|u| count(u.minor_faults)),
+            ":max_rss_bytes": u.and_then(|u| u.max_rss_bytes).map(count), ":minor_faults": u.map(|u| count(u.minor_faults)),
             ":major_faults": u.map(|u| count(u.major_faults)),
             ":voluntary_switches": u.map(|u| count(u.voluntary_switches)),
             ":involuntary_switches": u.map(|u| count(u.involuntary_switches)), ":log": a.log,

@@ -35,7 +35,32 @@ edges: { e: { from: a, to: b, delivery: distribute } }
         assert!(last.is_empty() || last.parse::<jiff::Timestamp>().unwrap() <= time, "{done:#?}");
         last = at.to_owned();
     }
-    assert!(done.stage("a")["usage"]["max_rss_bytes"].as_u64().unwrap() > 0);
+    assert!(done.stage("a")["usage"]["minor_faults"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn memory_is_told_of_who_used_more_than_the_runner_and_of_nobody_else() {
+    let home = Home::new();
+    let prom = home.path("t.prom");
+    // What tail holds back counts as used by a child that the shell waited for.
+    let text = "stages:
+  small: { command: [\"true\"] }
+  large: { shell: 'head -c 200M /dev/zero | tail -c 200M > /dev/null', depends_on: [small] }
+  after: { command: [\"true\"], depends_on: [large] }
+";
+    let done = home.start_with(text, &["--prom-file", prom.to_str().unwrap()], |_| {}).finish().with_code(0);
+    let shown = home.json(&["dag", "show", "last", "--format", "json"]);
+    let attempt = |stage| shown["attempts"].as_array().unwrap().iter().find(|a| a["stage"] == stage).unwrap();
+    for (stage, at_least) in [("small", None), ("large", Some(200 << 20)), ("after", None)] {
+        for told in [done.stage(stage), attempt(stage)] {
+            let usage = told["usage"].as_object().unwrap();
+            let rss = usage.get("max_rss_bytes").map(|rss| rss.as_u64().unwrap());
+            assert!(rss.is_some() == at_least.is_some() && rss >= at_least, "{stage}: {usage:#?}");
+        }
+    }
+    let series = std::fs::read_to_string(prom).unwrap();
+    let series: Vec<_> = series.lines().filter(|l| l.starts_with("nexusflow_stage_max_rss_bytes{")).collect();
+    assert!(series.len() == 1 && series[0].contains("stage=\"large\""), "{series:#?}");
 }
 
 #[test]

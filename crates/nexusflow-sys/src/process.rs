@@ -31,8 +31,8 @@ impl Status {
     }
 }
 
-/// What getrusage knows. `max_rss_bytes` is never below the spawner's own at the time of the spawn: the kernel counts the
-/// memory that a process ran in before it executed its program.
+/// What getrusage knows. `max_rss_bytes` is never below the spawner's own at the time of the spawn (`own_max_rss_bytes`): the
+/// kernel counts the memory that a process ran in before it executed its program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub user: Duration,
@@ -123,6 +123,15 @@ impl Usage {
             involuntary_switches: r.ru_nivcsw as u64,
         }
     }
+}
+
+/// The most memory that this process has had resident: what `Usage::max_rss_bytes` of those it spawned begins with.
+pub fn own_max_rss_bytes() -> u64 {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel writes one rusage. It cannot fail: who and where are valid.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    // SAFETY: plain numbers, zeroed and then written by the kernel.
+    unsafe { usage.assume_init() }.ru_maxrss as u64 * 1024
 }
 
 /// Sends a signal to exactly this process, never to another that got its number. ESRCH once it has ended.

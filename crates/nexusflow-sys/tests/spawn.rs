@@ -155,6 +155,7 @@ fn ends_are_told_with_what_was_used() {
     let (exit, text) = shell("echo $MARK; exit 7", |_| {});
     assert_eq!((exit.status, exit.status.code(), text.as_str()), (Status::Exited(7), 7, "here\n"));
     assert!(exit.usage.max_rss_bytes > 0 && exit.usage.minor_faults > 0);
+    assert!(process::own_max_rss_bytes() > 64 << 10);
     let (exit, _) = shell("kill -KILL $$", |_| {});
     assert_eq!(exit.status, Status::Signaled { signal: libc::SIGKILL, core: false });
     assert_eq!(exit.status.code(), 137);
