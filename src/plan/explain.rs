@@ -17,7 +17,7 @@ pub fn human(pipeline: &Pipeline, topology: &Topology, plan: &Plan) -> String {
     let mut rows: Vec<[String; 5]> = vec![["STAGE", "CPUS", "NODE", "MEMORY", "WHY"].map(String::from)];
     for task in plan.tasks.iter().filter(|t| t.pinned) {
         let stage = pipeline.stage(task.stage);
-        let name = if stage.replicas > 1 { format!("{}.{}", stage.name, task.replica) } else { stage.name.clone() };
+        let name = stage.task_name(task.replica);
         let why = task.why.iter().cloned().chain(task.gave_up.iter().map(|g| format!("GAVE UP {g}")));
         let why = why.collect::<Vec<_>>().join("; ");
         rows.push([name, or_dash(&task.cpus), or_dash(&task.nodes), memory(task).into(), why]);

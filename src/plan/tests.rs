@@ -243,8 +243,8 @@ fn a_plan_reads_well() {
         "p: 8 usable CPUs (0-7) on 1 NUMA node\n\
          STAGE  CPUS  NODE  MEMORY   WHY\n\
          a      0-1   0     default  node 0, L3 0; exclusive: nothing else runs there; same L3 as `b`\n\
-         b.0    2     0     default  node 0, L3 0; same L3 as `a`\n\
-         b.1    3     0     default  node 0, L3 0; same L3 as `a`\n\
+         b@0    2     0     default  node 0, L3 0; same L3 as `a`\n\
+         b@1    3     0     default  node 0, L3 0; same L3 as `a`\n\
          floating over CPUs 2-7: c\n"
     );
     let json = explain::json(&p, &t, &plan);
