@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::{complain, dirs, exit, logs};
+use crate::record::human::harmless;
 use crate::record::{NotFound, Reader, Run, show};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -24,7 +25,7 @@ pub struct HistoryArgs {
     /// Only runs of this pipeline
     pipeline: Option<String>,
     /// How many at most
-    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     limit: u32,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -56,7 +57,10 @@ pub fn history(args: &HistoryArgs) -> ExitCode {
     answer(|state, out| {
         let runs = Reader::open(state)?.history(args.pipeline.as_deref(), args.limit)?;
         match args.format {
-            Format::Human => out.write_all(show::history(&runs, &TimeZone::system()).as_bytes())?,
+            Format::Human => match &args.pipeline {
+                Some(pipeline) if runs.is_empty() => writeln!(out, "no runs of pipeline {}", harmless(pipeline))?,
+                _ => out.write_all(show::history(&runs, &TimeZone::system()).as_bytes())?,
+            },
             Format::Json => print_json(out, &json!({ "runs": runs }))?,
         }
         Ok(())

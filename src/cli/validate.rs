@@ -17,6 +17,9 @@ pub struct Args {
     /// Pipeline files: .yaml, .yml or .toml
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Give a var of the files a value; beats its `env` and `default`
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = load::name_value)]
+    set: Vec<(String, String)>,
     /// For people, for programs, for annotations of pull requests, for code scanning
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -32,7 +35,7 @@ enum Format {
 
 pub fn run(args: &Args) -> ExitCode {
     let mut found = Diagnostics::default();
-    let set = BTreeMap::new();
+    let set: BTreeMap<_, _> = args.set.iter().cloned().collect();
     for file in &args.files {
         match load::pipeline(file, &set, false, &mut found) {
             Ok(_) | Err(Refused::File) => {}

@@ -96,6 +96,9 @@ fn each_ending_is_in_the_history() {
     for word in ["succeeded", "failed", "timed out", "not started", "interrupted", "died"] {
         assert!(table.replace('_', " ").contains(word), "{table}");
     }
+    let (code, none, _) = home.verb(&["dag", "history", "nosuch"]);
+    assert_eq!((code, none.as_str()), (Some(0), "no runs of pipeline nosuch\n"));
+    assert_eq!(home.verb(&["dag", "history", "-n", "0"]).0, Some(2));
 }
 
 #[test]
