@@ -187,6 +187,17 @@ fn files_beyond_the_limits_are_refused() {
 }
 
 #[test]
+fn vars_are_given_as_in_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "version: 1\nname: p\nvars: { n: 1 }\nstages: { s: { command: [a], replicas: \"${n}\" } }\n";
+    std::fs::write(dir.path().join("p.yaml"), text).unwrap();
+    for (set, code) in [("n=2", 0), ("n=none", 3), ("m=2", 2), ("n", 2)] {
+        let output = validate(dir.path(), &["p.yaml", "--set", set], "human");
+        assert_eq!(output.status.code(), Some(code), "{set}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_are_told_like_others() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("pipeline.json"), "{}").unwrap();

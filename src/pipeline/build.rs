@@ -6,7 +6,7 @@ use super::bindings::{self, Binder, Bindings, Ends};
 use super::edges::{self, Resolved};
 use super::names::Names;
 use super::waits::{self, Wait, Waiting};
-use super::{Dependency, EdgeId, GangId, Pipeline, Stage, StageId, gangs, placement, rings, tasks};
+use super::{Dependency, EdgeId, GangId, Pipeline, Stage, StageId, files, gangs, placement, rings, tasks};
 use crate::diag::{Code, Diagnostic, Diagnostics, codes};
 use crate::spec::{self, Spec};
 
@@ -34,6 +34,7 @@ pub fn build(spec: &Spec, dir: &Path, found: &mut Diagnostics) -> Option<Pipelin
     let waits = waits::resolve(spec, &stage_names, found);
     placement::check(spec, &stage_names, found);
     tasks::check(spec, found);
+    files::check(spec, dir, found);
 
     let edges = edges::resolve(spec, &stage_names, found);
     let ends = ends(spec, &edges);

@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 use super::names::Names;
 use super::{Edge, StageId};
 use crate::diag::{Diagnostic, Diagnostics, codes};
+use crate::spec::format::MAX_CAPACITY_BYTES;
 use crate::spec::units::show_size as size;
 use crate::spec::{self, Delivery, Kind, Spanned, Spec};
 
-/// The longest ring and the longest message that a ring can be made for.
-pub const MAX_RING_CAPACITY: u64 = 1 << 36;
+/// The longest message that a ring can be made for.
 pub const MAX_MESSAGE: u64 = !7u32 as u64;
 /// Rings are whole pages.
 pub(super) const PAGE: u64 = 4096;
@@ -171,14 +171,6 @@ fn pipe(spec: &Spec, edge: &spec::Edge, from: &[StageId], to: &[StageId], found:
 fn ring_size(edge: &spec::Edge, found: &mut Diagnostics) {
     let name = &edge.name.value;
     let capacity = edge.capacity.value;
-    if capacity > MAX_RING_CAPACITY {
-        let limit = size(MAX_RING_CAPACITY);
-        found.push(
-            Diagnostic::error(codes::RING_SIZE, format!("the capacity of edge `{name}` is too large for a ring"))
-                .at(&edge.capacity.span, format!("a ring holds at most {limit}"))
-                .help(format!("give it `{limit}` or less")),
-        );
-    }
     let longest = longest_message(capacity);
     let Some(max) = edge.max_message.as_ref().filter(|m| m.value > longest) else { return };
     let message = format!("a message of {} is too long for edge `{name}`", size(max.value));
@@ -189,7 +181,7 @@ fn ring_size(edge: &spec::Edge, found: &mut Diagnostics) {
             if edge.capacity.span.range == edge.name.span.range { "with the default capacity" } else { "the capacity" },
         );
     let enough = max.value.checked_mul(4).and_then(u64::checked_next_power_of_two);
-    found.push(match enough.filter(|&enough| enough <= MAX_RING_CAPACITY && max.value <= MAX_MESSAGE) {
+    found.push(match enough.filter(|&enough| enough <= MAX_CAPACITY_BYTES && max.value <= MAX_MESSAGE) {
         Some(enough) => d.help(format!("lower `max_message` to {longest}B, or raise `capacity` to {}", size(enough))),
         None => d.help(format!("lower `max_message` to {longest}B")),
     }

@@ -3,6 +3,7 @@
 mod bindings;
 mod build;
 mod edges;
+mod files;
 mod gangs;
 mod graph;
 mod names;
@@ -21,7 +22,7 @@ mod waits;
 pub mod words;
 
 pub use build::build;
-pub use edges::{MAX_MESSAGE, MAX_RING_CAPACITY, longest_message};
+pub use edges::{MAX_MESSAGE, longest_message};
 pub use order::Dependents;
 pub use rings::{MAX_CONSUMERS_PER_RING, MAX_RING_MEMORY, MAX_RINGS_PER_EDGE, Replica, RingPlan};
 pub use tasks::MAX_TASKS;

@@ -22,8 +22,12 @@ impl Stage {
     }
 }
 
+pub(super) fn total(spec: &Spec) -> u64 {
+    spec.stages.iter().map(|s| u64::from(s.replicas.value)).sum()
+}
+
 pub(super) fn check(spec: &Spec, found: &mut Diagnostics) {
-    let total: u64 = spec.stages.iter().map(|s| u64::from(s.replicas.value)).sum();
+    let total = total(spec);
     if total > MAX_TASKS
         && let Some(most) = spec.stages.iter().min_by_key(|s| std::cmp::Reverse(s.replicas.value))
     {

@@ -124,10 +124,12 @@ proptest! {
 
 #[test]
 fn the_limits_of_rings_are_those_of_rings() {
+    use crate::spec::format::{MAX_CAPACITY_BYTES, MAX_MESSAGE_BYTES};
     use nexusflow_stage::ring;
-    assert_eq!(MAX_RING_CAPACITY, ring::MAX_CAPACITY);
+    assert_eq!(MAX_MESSAGE_BYTES.next_multiple_of(8), MAX_MESSAGE.next_power_of_two());
+    assert_eq!(MAX_CAPACITY_BYTES, ring::MAX_CAPACITY);
     assert_eq!(MAX_CONSUMERS_PER_RING, ring::MAX_CONSUMERS as u64);
-    for capacity in [1024u64, 4096, 5000, 16 << 20, MAX_RING_CAPACITY] {
+    for capacity in [1024u64, 4096, 5000, 16 << 20, MAX_CAPACITY_BYTES] {
         let made = capacity.max(ring::MIN_CAPACITY).next_multiple_of(4096);
         assert!(longest_message(capacity) <= ring::max_message(made));
         assert!(capacity / 4 <= longest_message(capacity) || longest_message(capacity) == MAX_MESSAGE);

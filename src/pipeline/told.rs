@@ -374,7 +374,6 @@ stages:
 edges:
   x: { from: a, to: b, capacity: 64KiB, max_message: 32KiB }
   y: { from: a, to: b, max_message: 9MiB }
-  z: { from: a, to: b, capacity: 65GiB }
   fits: { from: a, to: b, capacity: 64KiB, max_message: 32752B }
 "), @r#"
     Error NF0315: a message of 32KiB is too long for edge `x`
@@ -387,9 +386,6 @@ edges:
       6: y <- with the default capacity
       note: two of a ring's longest messages fit into it, one being written and one being read, each with 16 bytes around it
       help: lower `max_message` to 8388592B, or raise `capacity` to 64MiB
-    Error NF0315: the capacity of edge `z` is too large for a ring
-      7: 65GiB <- a ring holds at most 64GiB
-      help: give it `64GiB` or less
     "#);
 }
 
@@ -466,6 +462,45 @@ fn too_many_tasks() {
     Error NF0322: the stages of this pipeline are 100100 processes, with at most 100000 in one run
       2: 1001 <- `s0` has the most replicas
       help: lower `replicas`, or split the pipeline
+    "#);
+}
+
+#[test]
+fn files_written_by_several() {
+    insta::assert_snapshot!(told(r"
+defaults: { stdout: { file: all } }
+stages:
+  each: { command: [a], replicas: 2, stdout: { file: 'own-${replica}' } }
+  last: { command: [a], stdout: { file: ./own-1 } }
+  both: { command: [a], replicas: 3, stdout: { file: /tmp/x } }
+  again: { command: [a], depends_on: [both], stdout: { file: .//x } }
+  third: { command: [a], stdout: { file: /tmp//x } }
+  memory: { command: [a], replicas: 2, stdout: { file: /dev/shm/x } }
+  screen: { command: [a], replicas: 2, stdout: { file: /dev/stdout } }
+  screen2: { command: [a], stdout: { file: /dev/stdout } }
+  d1: { command: [a] }
+  d2: { command: [a] }
+"), @r#"
+    Error NF0323: the 3 replicas of stage `both` write the same file
+      5: /tmp/x <- each empties it and overwrites what the others wrote
+      5: 3 <- more than one process
+      help: write it with `${replica}`, as in `file: "out-${replica}.txt"`
+    Error NF0323: the 2 replicas of stage `memory` write the same file
+      8: /dev/shm/x <- each empties it and overwrites what the others wrote
+      8: 2 <- more than one process
+      help: write it with `${replica}`, as in `file: "out-${replica}.txt"`
+    Error NF0323: stages `each` and `last` write the same file
+      4: ./own-1 <- `last` empties it and overwrites what others wrote
+      3: 'own-${replica}' <- `each` writes it too
+      help: give each stage a file of its own, or join their output with an edge
+    Error NF0323: stages `both`, `again` and 1 more write the same file
+      6: .//x <- `again` empties it and overwrites what others wrote
+      5: /tmp/x <- `both` writes it too
+      help: give each stage a file of its own, or join their output with an edge
+    Error NF0323: stages `d1` and `d2` write the same file
+      1: all <- each empties it and overwrites what others wrote
+      12: d2 <- writes it too
+      help: give each stage a file of its own, or join their output with an edge
     "#);
 }
 

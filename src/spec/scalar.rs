@@ -2,7 +2,7 @@
 
 use super::format::{MAX_ID, Shape, Word};
 use super::types::{Piece, Text};
-use super::units::{self, Fault};
+use super::units::{self, Fault, show_size};
 use super::value::Data;
 use crate::diag::{Code, codes, did_you_mean};
 
@@ -88,14 +88,15 @@ pub fn scalar(shape: &'static Shape, given: Given) -> Result<Data, Problem> {
         },
         (Shape::Enum(words), Given::Str(s) | Given::Var(s)) => word(words, s),
         (Shape::Size { min, max }, Given::Str(s) | Given::Var(s)) => {
-            let bytes = units::size(s).map_err(|fault| quantity(fault, s))?;
+            let missing = s.parse().ok().map(|n| Fault::Form(unit_missing(n, *min, *max)));
+            let bytes = units::size(s).map_err(|fault| quantity(missing.unwrap_or(fault), s))?;
             if (*min..=*max).contains(&bytes) {
                 return Ok(Data::Bytes(bytes));
             }
             Err(Problem::not(codes::BAD_AMOUNT, quote(s), None))
         }
-        (Shape::Size { .. }, Given::Int(n)) if n >= 0 => {
-            Err(Problem::wrong_type(Some(format!("sizes have a unit: {n} bytes is written `{n}B`"))))
+        (Shape::Size { min, max }, Given::Int(n)) if n >= 0 => {
+            Err(Problem::wrong_type(Some(unit_missing(n.unsigned_abs(), *min, *max))))
         }
         (Shape::Rate, Given::Str(s) | Given::Var(s)) => {
             units::rate(s).map(Data::Number).map_err(|fault| quantity(fault, s))
@@ -185,6 +186,19 @@ fn number(given: Given, above: f64, max: f64) -> Result<Data, Problem> {
 
 fn out_of_range(n: impl std::fmt::Display) -> Problem {
     Problem::not(codes::OUT_OF_RANGE, n.to_string(), None)
+}
+
+/// What a size without a unit may have meant, of what fits here.
+fn unit_missing(n: u64, min: u64, max: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let fits = |unit: &u64| n.checked_mul(*unit).is_some_and(|bytes| (min..=max).contains(&bytes));
+    let fitting = UNITS.iter().filter(|(_, unit)| fits(unit)).map(|(name, _)| format!("`{n}{name}`"));
+    match fitting.collect::<Vec<_>>() {
+        all if all.is_empty() => {
+            format!("sizes have a unit, and are from {} to {} here", show_size(min), show_size(max))
+        }
+        all => format!("sizes have a unit: {}", all.join(", ")),
+    }
 }
 
 fn quantity(fault: Fault, text: &str) -> Problem {

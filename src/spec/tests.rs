@@ -214,7 +214,7 @@ NF0203: `replicas` must be an integer from 1 to 1024, not the text `many`
 NF0208: `cpuset` must be a CPU list like "0-3,8", not `many`
 NF0203: `numa` must be an integer from 0 to 65535, a list or `auto`, not the text `many`
 NF0206: `te st` cannot be a stage's name
-NF0208: `capacity` must be a size from 1KiB to 1TiB, not `1`
+NF0208: `capacity` must be a size from 1KiB to 64GiB, not `1`
 NF0202: `object` is not supported yet
 NF0203: `messages` must be a number above 0, not the text `many`
 "##);

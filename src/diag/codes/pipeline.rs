@@ -33,7 +33,7 @@ super::codes! {
         reads, and a stage never sees the end of its input, since that would come from itself. Make sure that each turn shrinks the data, \
         that the capacity holds all that can be under way, and that a message, not the end of the stream, says when to stop.";
     RING_SIZE = 315, "ring-size", "A ring must hold two of its longest messages at once, one being written and one being read, each with a header of eight bytes and \
-        eight bytes behind it. So `max_message` is at most half the capacity (in whole pages) less 16 bytes, and a quarter if nothing is said; no message is longer than 4GiB, no ring than 64GiB. Raise \
+        eight bytes behind it. So `max_message` is at most half the capacity (in whole pages) less 16 bytes, and a quarter if nothing is said; no message is longer than 4GiB less 8 bytes. Raise \
         `capacity`, or lower `max_message`.";
     NEAR_AND_APART = 316, "near-and-apart", "`near` and `apart` contradict each other or name the stage itself: two stages cannot both share a cache and be kept away from each other, whichever of the two says it.";
     NEAR_UNPLACED = 317, "near-unplaced", "`near` or `apart` names a stage without `placement`. Such a stage floats over all CPUs that nothing holds exclusively, so there is no \
@@ -48,4 +48,7 @@ super::codes! {
     FED_BY_SERVICE = 321, "fed-by-service", "The file says `service: false`, but a service writes an edge that this stage reads. Its input ends only when that service is stopped, which happens when all that is not a service \
         has ended; so it must count as a service too. Leave `service` out, or take the edge away.";
     TOO_MANY_TASKS = 322, "too-many-tasks", "All stages together, each counted with its replicas, are more processes than one run takes on (100,000). Lower `replicas`, or split the pipeline.";
+    SHARED_FILE = 323, "shared-file", "Several processes have the same `stdout: { file: … }`. Each empties the file when it starts and writes from its beginning, so they overwrite one another and output is lost. \
+        Give each replica a file of its own with its number, `stdout: { file: \"out-${replica}.txt\" }`, and each stage its own name; or send what belongs together over an edge to one stage that writes it. \
+        Stages that run one after the other are no exception: the second empties what the first wrote. Devices are not files: any number may write to `/dev/stdout` or `/dev/null`.";
 }

@@ -5,7 +5,10 @@ use super::placement::MAX_ID;
 use super::{Key, Record, Shape, Word};
 
 pub const MIN_CAPACITY_BYTES: u64 = 1 << 10;
-pub const MAX_CAPACITY_BYTES: u64 = 1 << 40;
+/// What a ring can be made for.
+pub const MAX_CAPACITY_BYTES: u64 = 1 << 36;
+/// Lengths in a ring have 32 bits.
+pub const MAX_MESSAGE_BYTES: u64 = 1 << 32;
 pub const MAX_ENDS: usize = 4096;
 
 static ENDS: Shape = Shape::OneOf(&[&STAGE_NAME, &Shape::List { of: &STAGE_NAME, min: 1, max: MAX_ENDS }]);
@@ -38,7 +41,7 @@ pub static EDGE: Record = Record {
             .default_says("`16MiB`; `1MiB` for a pipe")
             .also(&["size", "buffer"])
             .example("64MiB"),
-        Key::new("max_message", &Shape::Size { min: 1, max: MAX_CAPACITY_BYTES }, "The longest message. A longer one fails the stage that wrote it.")
+        Key::new("max_message", &Shape::Size { min: 1, max: MAX_MESSAGE_BYTES }, "The longest message. A longer one fails the stage that wrote it.")
             .default_says("a quarter of `capacity`")
             .example("1MiB"),
         Key::new(
