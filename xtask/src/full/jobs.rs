@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::{Work, nexusflow, read};
 use crate::step::{Program, Result};
+use crate::target;
 
 /// What the pipelines leave for the steps about Prometheus.
 pub const PROM_FILE: &str = "textfile/duplicates.prom";
@@ -126,6 +127,19 @@ pub fn word_count(work: &Work) -> Result {
 }
 
 /// It compares what it built by itself.
+/// The example whose stages are written in Rust, over SDK edges alone.
+pub fn own_stages(work: &Work) -> Result {
+    let logs = work.fresh("own-stages")?;
+    let bin = target().join("release/examples").display().to_string();
+    let apply = nexusflow().args(["dag", "apply", "examples/own-stages/pipeline.yaml", "--quiet"]);
+    apply.args(["--set", &format!("bin={bin}"), "--log-dir"]).arg(&logs).done()?;
+    let said = String::from_utf8_lossy(&read(&logs.join("sum.log"))?).into_owned();
+    match said.contains("9592 primes, sum 454396537") {
+        true => Ok(()),
+        false => Err(format!("there are 9592 primes up to 100000, and the stages say: {said}")),
+    }
+}
+
 pub fn build() -> Result {
     nexusflow().args(["dag", "apply", "pipelines/build.yaml"]).done()
 }

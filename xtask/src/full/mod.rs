@@ -19,6 +19,7 @@ pub fn run(steps: &mut Steps) -> Result {
     steps.run("duplicates in real files", || jobs::duplicates_real(&work))?;
     steps.run("word count", || jobs::word_count(&work))?;
     steps.run("build-like batch", jobs::build)?;
+    steps.run("stages of one's own", || jobs::own_stages(&work))?;
     steps.run("promtool", || exporter::promtool(&tools, &work))?;
     steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;
@@ -28,9 +29,7 @@ pub fn run(steps: &mut Steps) -> Result {
 /// The release build of the program, with its state in a folder of the suite.
 pub fn nexusflow() -> Program {
     let folder = |name| target().join("full").join(name).display().to_string();
-    Program::new(target().join("release/nexusflow"))
-        .env("NEXUSFLOW_STATE_DIR", folder("state"))
-        .env("NEXUSFLOW_RUNTIME_DIR", folder("runtime"))
+    Program::new(target().join("release/nexusflow")).env("NEXUSFLOW_STATE_DIR", folder("state"))
 }
 
 /// Where the suite leaves what it makes: `target/full`.
