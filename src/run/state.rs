@@ -90,6 +90,8 @@ pub struct State {
     pub(super) course: Course,
     /// When the first request to end came.
     pub(super) interrupted_at: Option<Now>,
+    /// Nothing gets an orderly end any more.
+    pub(super) killing: bool,
     /// Services whose inputs have ended, and who are looked at since.
     pub(super) running_dry: BTreeSet<TaskId>,
     /// The first thing that went wrong; an interruption beats it.
@@ -139,6 +141,7 @@ impl State {
             timers: BinaryHeap::new(),
             course: Course::Going,
             interrupted_at: None,
+            killing: false,
             running_dry: BTreeSet::new(),
             trouble: None,
             to_settle: total,

@@ -98,12 +98,17 @@ impl State {
         let Task::Starting { doomed } = self.task(task) else {
             unreachable!("only a task that is being started has started");
         };
-        self.set(task, Task::Running { doomed });
+        self.set(task, Task::Running { doomed: None });
         let (stage_id, row) = self.graph.stage_of(task);
         let gang_id = row.gang;
         match (doomed, row.timeout) {
-            // It was given up while it started: it holds nothing yet that would need an orderly end.
-            (Some(_), _) => actions.push(Action::Kill(task)),
+            // It was given up while it started. It may have run for a while, unheard of: it gets its orderly end.
+            (Some(outcome), _) => {
+                self.stop_task(task, outcome, actions);
+                if self.killing {
+                    actions.push(Action::Kill(task));
+                }
+            }
             (None, Some(timeout)) => self.timer(self.now.saturating_add(timeout), Timer::TaskTimeout(task)),
             (None, None) => {}
         }

@@ -45,6 +45,7 @@ impl State {
     }
 
     pub(super) fn kill_all(&mut self, actions: &mut Vec<Action>) {
+        self.killing = true;
         for &task in &self.live {
             let outcome = Outcome::Stopped(Cause::Interrupted);
             match &mut self.tasks[task.0 as usize] {

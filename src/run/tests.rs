@@ -350,6 +350,22 @@ fn an_interrupt_stops_dependants_first_and_a_second_kills() {
 }
 
 #[test]
+fn what_is_stopped_while_it_starts_gets_its_orderly_end() {
+    let mut run = Script::new(&pipeline(&["a"], &[]));
+    assert!(run.event(Event::Interrupted(Signal(15))).is_empty(), "nothing runs yet that could be told");
+    assert_eq!(
+        run.event(Event::Started(TaskId(0))).first(),
+        Some(&Action::Signal(TaskId(0), Signal(15))),
+        "its program may have begun long before we hear of it"
+    );
+    let mut run = Script::new(&pipeline(&["a"], &[]));
+    run.event(Event::Interrupted(Signal(15)));
+    run.now = Duration::from_secs(1);
+    run.event(Event::Interrupted(Signal(15)));
+    assert!(run.event(Event::Started(TaskId(0))).contains(&Action::Kill(TaskId(0))));
+}
+
+#[test]
 fn a_timeout_asks_then_kills() {
     let mut p = pipeline(&["a"], &[]);
     p.stages[0].timeout = Some(Duration::from_secs(5));
