@@ -80,13 +80,15 @@ fn each_ending_is_in_the_history() {
     assert_eq!(status(&home), "not_started");
     let mut live = home.start("stages: { s: { command: [sleep, '1000'] } }");
     live.started("s");
-    assert_eq!(status(&home), "running");
+    // The history is written beside the run, a moment later.
+    live.until("the run's row", || (status(&home) == "running").then_some(()));
     live.signal(INT);
     live.finish().with_code(130);
     assert_eq!(status(&home), "interrupted");
     let mut live = home.start("stages: { s: { command: [sleep, '1000'] } }");
     live.started("s");
     let runner = live.runner();
+    live.until("the run's row", || (status(&home) == "running").then_some(()));
     send(runner, KILL);
     live.finish().with_code(128 + KILL);
     assert_eq!(status(&home), "died");
