@@ -59,7 +59,7 @@ pub fn run(args: Args) -> ExitCode {
         Err(e) => return complain(format_args!("no guardian could be started: {e}"), exit::NOT_STARTED),
     };
     if let Some(path) = &args.prom_file {
-        if !folder_of(path).is_dir() {
+        if !load::folder_of(path).is_dir() {
             return complain(format_args!("--prom-file {}: its folder does not exist", path.display()), exit::USAGE);
         }
         if path.extension().is_none_or(|e| e != "prom") {
@@ -123,13 +123,9 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// A pipe that breaks and a file over its limit (`ulimit -f`) are errors of one write, not ends of the run.
 fn hold_signals() -> io::Result<signal::Mask> {
-    ["PIPE", "XFSZ"].into_iter().filter_map(signal::number).try_for_each(signal::ignore)?;
+    [signal::SIGPIPE, signal::SIGXFSZ].into_iter().try_for_each(signal::ignore)?;
     exec::hold_signals()
 }
 

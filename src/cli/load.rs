@@ -98,7 +98,7 @@ pub fn pipeline(
     let Some(spec) = spec::read(&node, &spec::Inputs { set, env: &env, strict }, found) else {
         return if found.has_errors() { Err(Refused::File) } else { Ok(None) };
     };
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     match pipeline::build(&spec, &dir, found) {
         Some(pipeline) if !found.has_errors() => Ok(Some(pipeline)),
@@ -132,6 +132,11 @@ pub fn show(list: &[Diagnostic]) {
 /// One mistake that showed while a run went on.
 pub fn show_one(diagnostic: &Diagnostic) {
     let _ = io::stderr().write_all(draw(diagnostic, colours(&io::stderr())).as_bytes());
+}
+
+/// The folder that a file lies in, or will.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// On a terminal, unless asked not to.

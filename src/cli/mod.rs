@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use nexusflow_sys::signal;
 
 /// Exit codes, the same for every verb; `nexusflow --help` lists them.
 pub(crate) mod exit {
@@ -98,7 +99,7 @@ enum Dag {
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     // As other tools: `nexusflow … | head` ends quietly. `dag apply` takes it back, since its stages' pipes break too.
-    let _ = nexusflow_sys::signal::default(nexusflow_sys::signal::number("PIPE").unwrap_or(13));
+    let _ = signal::default(signal::SIGPIPE);
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,
         Err(e) => {

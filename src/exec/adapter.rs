@@ -356,14 +356,12 @@ impl<'a> Drain<'a> {
             let (now, later) = block.split_at(missing.min(block.len()));
             self.tail.extend_from_slice(now);
             block = later;
-            match self.tail.first_chunk::<PREFIX>() {
-                Some(prefix) if self.tail.len() == PREFIX + u32::from_le_bytes(*prefix) as usize => {
-                    let record = std::mem::take(&mut self.tail);
-                    self.send(&record[PREFIX..])?;
-                }
-                Some(_) if !block.is_empty() => {}
-                _ if block.is_empty() => return Ok(()),
-                _ => {}
+            let is_whole = |prefix: &[u8; PREFIX]| self.tail.len() == PREFIX + u32::from_le_bytes(*prefix) as usize;
+            if self.tail.first_chunk().is_some_and(is_whole) {
+                let record = std::mem::take(&mut self.tail);
+                self.send(&record[PREFIX..])?;
+            } else if block.is_empty() {
+                return Ok(());
             }
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nexusflow_sys::event::{Epoll, EventFd, EventFlags, Events};
 use nexusflow_sys::guardian::Guardian;
-use nexusflow_sys::signal::SignalFd;
+use nexusflow_sys::signal::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGTERM, SignalFd};
 use nexusflow_sys::{children, guardian, process, signal};
 
 use super::adapter::{self, Adapter, ProcessEnd};
@@ -28,13 +28,7 @@ use crate::record::{Fact, RunEnded, RunOutcome, RunStarted, StageStarted, Usage}
 use crate::run::{Action, Ending, Event, Exit, State};
 use crate::spec::Signal;
 
-const SIGHUP: i32 = 1;
-const SIGCHLD: i32 = 17;
-const SIGINT: i32 = 2;
 const HELD: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGCHLD];
-const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
-const SIGCONT: i32 = 18;
 
 /// The exit code of a run that could not go on.
 const BROKEN_OFF: u8 = 5;
@@ -325,9 +319,8 @@ impl<'a> Executor<'a> {
     }
 
     fn release(&mut self, task: TaskId, how: fn(&Gang, (StageId, u32)) -> Result<(), String>) {
-        let planned = self.cx.plan.task(task);
-        let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(planned.stage).gang) else { return };
-        if let Err(what) = how(gang, (planned.stage, planned.replica)) {
+        let Some(gang) = self.gangs.get(&self.gang_of(task)) else { return };
+        if let Err(what) = how(gang, self.owner(task)) {
             self.break_gang(task, &what);
         }
     }
@@ -335,19 +328,25 @@ impl<'a> Executor<'a> {
     /// The edges of a task's gang cannot be ended as they should, so nobody on them would hear of the end: it fails.
     fn break_gang(&mut self, task: TaskId, what: &str) {
         let cx = self.cx.clone();
-        let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+        let stage = cx.stage(task);
         let message = format!("the edges of stage `{}` could not be ended: {what}", task_name(&cx, task));
         let diagnostic = Diagnostic::error(codes::ADAPTER, message)
             .at(&stage.span, "this stage")
             .help("a stage on these edges wrote where it must not: look for the one that misuses its shared memory");
         for mate in stages_of(&cx, stage.gang).flat_map(|s| tasks_of(&cx, s)).filter(|t| *t != task) {
-            if let Some(attempt) = self.attempts[mate.0 as usize].as_mut() {
-                attempt.trouble.get_or_insert(diagnostic.message.clone());
-                attempt.signal(mark(&cx, mate), SIGKILL);
-                self.attempt_over_if_drained(mate);
-            }
+            self.fail(mate, &diagnostic);
+            self.attempt_over_if_drained(mate);
         }
         self.trouble(&diagnostic);
+    }
+
+    /// What the task's process does no longer matters: it fails with this.
+    fn fail(&mut self, task: TaskId, diagnostic: &Diagnostic) {
+        let mark = mark(&self.cx, task);
+        if let Some(attempt) = self.attempts[task.0 as usize].as_mut() {
+            attempt.trouble.get_or_insert(diagnostic.message.clone());
+            attempt.signal(mark, SIGKILL);
+        }
     }
 
     fn prepare(&mut self, id: GangId) {
@@ -380,7 +379,7 @@ impl<'a> Executor<'a> {
         let number = attempt.number;
         let ends = match (self.gangs.get_mut(&gang_id), self.unprepared.get(&gang_id)) {
             (Some(gang), None) => gang.ends(&self.cx, task).map_err(|e| {
-                let stage = self.cx.pipeline.stage(self.cx.plan.task(task).stage);
+                let stage = self.cx.stage(task);
                 let what = format!(
                     "stage `{}` cannot start: no pipes for its edges: {}",
                     stage.name,
@@ -450,7 +449,7 @@ impl<'a> Executor<'a> {
                 tree::signal_tree(attempt.pid, launched.child.pidfd.as_fd(), mark(&cx, task), SIGKILL);
                 let _ = process::wait(launched.child.pidfd.as_fd());
                 attempt.pid = 0;
-                let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+                let stage = cx.stage(task);
                 let what =
                     format!("stage `{}` cannot start: could not watch it: {}", stage.name, super::launch::reason(&e));
                 Err(Box::new(
@@ -467,7 +466,7 @@ impl<'a> Executor<'a> {
         let queue_wait_s = self.state.queue_wait(task).as_secs_f64();
         let attempt = self.attempts[task.0 as usize].as_ref().expect("it has just been welcomed");
         Fact::StageStarted(StageStarted {
-            stage: self.cx.pipeline.stage(planned.stage).name.clone(),
+            stage: self.cx.stage(task).name.clone(),
             replica: planned.replica,
             attempt: attempt.number,
             pid: attempt.pid,
@@ -496,7 +495,7 @@ impl<'a> Executor<'a> {
             Err(_) => (Exit::Code(-1), Usage::default()),
         };
         attempt.exit = Some((exit, usage));
-        if let Some(gang) = self.gangs.get(&self.cx.pipeline.stage(self.cx.plan.task(task).stage).gang) {
+        if let Some(gang) = self.gangs.get(&self.cx.stage(task).gang) {
             let _ = gang.wake_all(); // what cannot be woken looks again by itself, after a while
         }
         if let Some(control) = attempt.control.take() {
@@ -541,17 +540,15 @@ impl<'a> Executor<'a> {
             && !late
         {
             let cx = self.cx.clone();
-            let stage = cx.pipeline.stage(cx.plan.task(task).stage);
             let edge = cx.pipeline.edge(report.edge);
             let diagnostic = Diagnostic::error(
                 problem.code(),
                 format!("stage `{}`, edge `{}`: {problem}", task_name(&cx, task), edge.name),
             )
             .at(&edge.span, "this edge")
-            .at(&stage.span, "this stage")
+            .at(&cx.stage(task).span, "this stage")
             .help(problem.help());
-            attempt.trouble.get_or_insert(diagnostic.message.clone());
-            attempt.signal(mark(&cx, task), SIGKILL);
+            self.fail(task, &diagnostic);
             self.trouble(&diagnostic);
         }
         self.attempt_over_if_drained(task);
@@ -567,13 +564,11 @@ impl<'a> Executor<'a> {
             Next::ReadAndWrite => self.epoll.modify(control.socket(), token, EventFlags::IN | EventFlags::OUT),
             Next::Close => Err(io::ErrorKind::ConnectionReset.into()),
             Next::Failed(what) => {
-                let cx = self.cx.clone();
-                let stage = cx.pipeline.stage(cx.plan.task(task).stage);
-                let diagnostic = Diagnostic::error(codes::LIMIT, format!("stage `{}`: {what}", task_name(&cx, task)))
-                    .at(&stage.span, "this stage")
+                let name = task_name(&self.cx, task);
+                let diagnostic = Diagnostic::error(codes::LIMIT, format!("stage `{name}`: {what}"))
+                    .at(&self.cx.stage(task).span, "this stage")
                     .help("raise the limit on open files (`ulimit -n`)");
-                attempt.trouble.get_or_insert(diagnostic.message.clone());
-                attempt.signal(mark(&cx, task), SIGKILL);
+                self.fail(task, &diagnostic);
                 return self.trouble(&diagnostic);
             }
         };
@@ -598,7 +593,8 @@ impl<'a> Executor<'a> {
         let cx = self.cx.clone();
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         let mut failed = None;
-        for (index, half) in std::mem::take(&mut attempt.halves).into_iter().enumerate() {
+        for half in std::mem::take(&mut attempt.halves) {
+            let index = attempt.adapters.len(); // where it will be found, whether or not others could be started
             match Adapter::start(half, task, index, &cx.plan.task(task).cpus, self.adapter_sender.clone()) {
                 Ok(adapter) => attempt.adapters.push(adapter),
                 Err(e) => failed = Some(e),
@@ -608,13 +604,12 @@ impl<'a> Executor<'a> {
             attempt.adapters.iter().for_each(|a| a.process_ended(end)); // it was quick
         }
         if let Some(e) = failed {
-            let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+            let stage = cx.stage(task);
             let what = format!("stage `{}`: no thread for its streams: {}", stage.name, super::launch::reason(&e));
             let diagnostic = Diagnostic::error(codes::LIMIT, what)
                 .at(&stage.span, "this stage")
                 .help("raise the limit on processes (`ulimit -u`)");
-            attempt.trouble.get_or_insert(diagnostic.message.clone());
-            attempt.signal(mark(&cx, task), SIGKILL);
+            self.fail(task, &diagnostic);
             self.trouble(&diagnostic);
         }
         self.attempt_over_if_drained(task);
@@ -638,7 +633,7 @@ impl<'a> Executor<'a> {
     }
 
     fn gang_of(&self, task: TaskId) -> GangId {
-        self.cx.pipeline.stage(self.cx.plan.task(task).stage).gang
+        self.cx.stage(task).gang
     }
 
     fn tell(&mut self, fact: Fact) {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nexusflow_sys::fsuser::as_user;
 use nexusflow_sys::pipe;
 use nexusflow_sys::sched::{MemoryMode, MemoryPolicy, Scheduler};
+use nexusflow_sys::signal::SIGKILL;
 use nexusflow_sys::spawn::{Child, Identity, Resource, Spawn, SpawnError, Step};
 use nexusflow_sys::user::{self, User};
 
@@ -25,7 +26,6 @@ use crate::spec::{Command, Piece, SchedClass, Text};
 
 /// Where a stage with edges of its own finds its control socket.
 pub(super) const CONTROL_FD: RawFd = 3;
-const SIGKILL: i32 = 9;
 
 /// The descriptors that gang and edges give to one attempt; closed here once the process has them.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ pub use executor::{Failure, execute, hold_signals};
 
 use crate::diag::Diagnostic;
 use crate::pipeline::{Pipeline, Stage};
-use crate::plan::Plan;
+use crate::plan::{Plan, TaskId};
 use crate::record::{Fact, log_name};
 
 /// Everything a run needs to know, fixed before it begins.
@@ -49,6 +49,11 @@ pub trait Observer {
 }
 
 impl Context {
+    /// The stage that a task is a replica of.
+    pub(crate) fn stage(&self, task: TaskId) -> &Stage {
+        self.pipeline.stage(self.plan.task(task).stage)
+    }
+
     pub(crate) fn log_path(&self, stage: &Stage, replica: u32) -> PathBuf {
         self.log_dir.join(log_name(&stage.name, replica, stage.replicas))
     }

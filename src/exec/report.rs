@@ -72,7 +72,7 @@ pub(super) fn usage(u: process::Usage) -> Usage {
 }
 
 fn reason(cx: &Context, task: TaskId, outcome: Outcome, trouble: Option<String>) -> Option<String> {
-    let stage = cx.pipeline.stage(cx.plan.task(task).stage);
+    let stage = cx.stage(task);
     match outcome {
         Outcome::Succeeded => None,
         Outcome::NotStarted => trouble.or_else(|| Some("it could not be started".into())),

@@ -5,9 +5,9 @@
 
 use std::os::fd::BorrowedFd;
 
+use nexusflow_sys::signal::SIGKILL;
 use nexusflow_sys::{family, process};
 
-const SIGKILL: i32 = 9;
 /// A tree wider than this is signalled in part; the guardian still gets the rest in the end.
 const MAX_DESCENDANTS: usize = 65_536;
 

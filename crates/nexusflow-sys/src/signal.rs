@@ -1,5 +1,7 @@
 //! Signals: their names, the calling thread's mask, dispositions, and reading them from a descriptor.
 
+pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGTERM, SIGXFSZ};
+
 use crate::raw::check;
 use std::io;
 use std::mem::MaybeUninit;
