@@ -16,6 +16,7 @@ use nexusflow_sys::{children, guardian, process, signal};
 
 use super::adapter::{self, Adapter, ProcessEnd};
 use super::control::{Control, Next};
+use super::preparer::{self, Preparer};
 use super::report::{self, Ran, task_name};
 use super::spawner::{Answer, Request, Spawner};
 use super::tree::{self, Mark};
@@ -62,6 +63,7 @@ mod token {
     pub const ADAPTERS: u64 = 4 << 32;
     pub const PROCESS: u64 = 5 << 32;
     pub const CONTROL: u64 = 6 << 32;
+    pub const PREPARED: u64 = 7 << 32;
 
     pub fn split(token: u64) -> (u64, crate::plan::TaskId) {
         (token & !0xffff_ffff, crate::plan::TaskId(token as u32))
@@ -130,6 +132,8 @@ struct Executor<'a> {
     lifeline: OwnedFd,
     spawned: Arc<EventFd>,
     spawner: Spawner,
+    prepared: Arc<EventFd>,
+    preparer: Preparer,
     adapted: Arc<EventFd>,
     adapter_reports: Receiver<adapter::Report>,
     adapter_sender: adapter::Reporter,
@@ -149,9 +153,11 @@ impl<'a> Executor<'a> {
         let signals = SignalFd::new(&HELD)?;
         let epoll = Epoll::new()?;
         let spawned = Arc::new(EventFd::new()?);
+        let prepared = Arc::new(EventFd::new()?);
         let adapted = Arc::new(EventFd::new()?);
         epoll.add(signals.as_fd(), token::SIGNALS, EventFlags::IN)?;
         epoll.add(spawned.as_fd(), token::SPAWNED, EventFlags::IN)?;
+        epoll.add(prepared.as_fd(), token::PREPARED, EventFlags::IN)?;
         epoll.add(adapted.as_fd(), token::ADAPTERS, EventFlags::IN)?;
         let lifeline = lifeline.lifeline.try_clone()?;
         epoll.add(&lifeline, token::LIFELINE, EventFlags::IN)?;
@@ -159,6 +165,7 @@ impl<'a> Executor<'a> {
         Ok(Self {
             state: State::new(&cx.pipeline, &cx.plan),
             spawner: Spawner::new(&cx, &spawned)?,
+            preparer: Preparer::new(&cx, &prepared)?,
             attempts: (0..cx.plan.tasks.len()).map(|_| None).collect(),
             observers,
             clock: Instant::now(),
@@ -166,6 +173,7 @@ impl<'a> Executor<'a> {
             signals,
             lifeline,
             spawned,
+            prepared,
             adapted,
             adapter_reports,
             adapter_sender,
@@ -267,6 +275,12 @@ impl<'a> Executor<'a> {
                     self.spawn_answered(answer);
                 }
             }
+            token::PREPARED => {
+                self.prepared.drain()?;
+                while let Some(answer) = self.preparer.answer() {
+                    self.edges_made(answer);
+                }
+            }
             token::ADAPTERS => {
                 self.adapted.drain()?;
                 while let Ok(report) = self.adapter_reports.try_recv() {
@@ -307,6 +321,7 @@ impl<'a> Executor<'a> {
                 self.tell(fact);
             }
             Action::Dissolve(gang) => {
+                self.preparer.cancel(gang);
                 self.unprepared.remove(&gang);
                 if let Some(gang) = self.gangs.remove(&gang) {
                     for edge in gang.edges_ended(&self.cx) {
@@ -349,14 +364,23 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Most gangs are one stage without edges, and nothing is to be made for them.
     fn prepare(&mut self, id: GangId) {
-        match Gang::prepare(&self.cx, id) {
-            Ok(gang) => _ = self.gangs.insert(id, gang),
+        if Gang::has_edges(&self.cx, id) {
+            return self.preparer.request(id);
+        }
+        self.edges_made(preparer::Answer { gang: id, result: Ok(Gang::default()) });
+    }
+
+    fn edges_made(&mut self, preparer::Answer { gang, result }: preparer::Answer) {
+        match result {
+            Ok(made) => _ = self.gangs.insert(gang, made),
             Err(diagnostic) => {
                 self.trouble(&diagnostic);
-                self.unprepared.insert(id, *diagnostic);
+                self.unprepared.insert(gang, *diagnostic);
             }
         }
+        self.pending.push_back(Event::Prepared(gang));
     }
 
     fn spawn(&mut self, task: TaskId) {

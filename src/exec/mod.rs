@@ -1,12 +1,13 @@
 //! Performs the decider's actions and reports its events: processes, edges, logs, signals, time.
 //!
-//! One thread runs the loop (`executor`); a few make processes (`spawner`); one per bound stream moves
+//! One thread runs the loop (`executor`); a few make processes (`spawner`), one makes edges (`preparer`); one per bound stream moves
 //! bytes between a pipe and a ring (`adapter`). Whoever wants to know what happens is an [`Observer`].
 
 mod adapter;
 mod control;
 mod executor;
 mod launch;
+mod preparer;
 mod program;
 mod report;
 mod spawner;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, WaitMode};
@@ -20,7 +21,7 @@ use crate::record::human::bytes;
 use crate::spec::{Framing, Kind, Wait};
 
 /// One gang's edges while it runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Gang {
     rings: Vec<Ring>,
     /// Kernel pipes whose ends have not been taken yet.
@@ -72,16 +73,21 @@ impl Half {
 }
 
 impl Gang {
-    /// Makes all memory and pipes of the gang's edges.
-    pub fn prepare(cx: &Context, id: GangId) -> Result<Self, Box<Diagnostic>> {
-        let mut gang = Self { rings: Vec::new(), pipes: HashMap::new(), open: false };
+    /// Whether there is anything to make before the gang's tasks can start.
+    pub fn has_edges(cx: &Context, id: GangId) -> bool {
+        cx.pipeline.gangs[id.0 as usize].iter().any(|&s| !cx.pipeline.stage(s).outputs.is_empty())
+    }
+
+    /// Makes all memory and pipes of the gang's edges; fewer, when it is told that nobody wants them any more.
+    pub fn prepare(cx: &Context, id: GangId, cancelled: &AtomicBool) -> Result<Self, Box<Diagnostic>> {
+        let mut gang = Self::default();
         enough_memory(cx, id)?;
         for &stage in &cx.pipeline.gangs[id.0 as usize] {
             // Each edge once: with the first stage that writes it.
             let outputs = &cx.pipeline.stage(stage).outputs;
             for &edge_id in outputs.iter().filter(|&&e| cx.pipeline.edge(e).from.first() == Some(&stage)) {
                 let edge = cx.pipeline.edge(edge_id);
-                gang.prepare_edge(cx, edge_id, edge).map_err(|e| {
+                gang.prepare_edge(cx, edge_id, edge, cancelled).map_err(|e| {
                     Box::new(
                         Diagnostic::error(codes::EDGE_MEMORY, format!("edge `{}` could not be made: {e}", edge.name))
                             .at(&edge.span, "this edge")
@@ -93,7 +99,7 @@ impl Gang {
         Ok(gang)
     }
 
-    fn prepare_edge(&mut self, cx: &Context, id: EdgeId, edge: &Edge) -> Result<(), String> {
+    fn prepare_edge(&mut self, cx: &Context, id: EdgeId, edge: &Edge, cancelled: &AtomicBool) -> Result<(), String> {
         if edge.kind == Kind::Pipe {
             let (read, write) = pipe::pipe().map_err(|e| super::launch::reason(&e))?;
             let _ = pipe::set_size(&write, edge.capacity); // a wish: what the system grants is what there is
@@ -101,6 +107,9 @@ impl Gang {
             return Ok(());
         }
         for plan in cx.pipeline.rings(id) {
+            if cancelled.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let segment = Segment::create(&SegmentOptions {
                 name: &edge.name,
                 capacity: edge.capacity,

@@ -42,6 +42,8 @@ pub(super) enum Phase {
     Waiting,
     /// Its dependencies hold; it wants a slot.
     Queued,
+    /// Its edges are being made; nothing of it runs.
+    Preparing,
     Starting,
     Running,
     Over,
@@ -211,7 +213,7 @@ impl State {
         let gang = &mut self.gangs[gang_id.0 as usize];
         gang.to_settle -= 1;
         if gang.to_settle == 0 {
-            if matches!(gang.phase, Phase::Starting | Phase::Running) {
+            if matches!(gang.phase, Phase::Preparing | Phase::Starting | Phase::Running) {
                 self.slots_used -= u32::from(self.graph.gang(gang_id).takes_slot);
                 actions.push(Action::Dissolve(gang_id));
             }
@@ -297,7 +299,7 @@ impl State {
 
     /// A gang that has not begun never will.
     pub(super) fn skip_gang(&mut self, gang: GangId, cause: Cause, actions: &mut Vec<Action>) {
-        if !matches!(self.gangs[gang.0 as usize].phase, Phase::Waiting | Phase::Queued) {
+        if !matches!(self.gangs[gang.0 as usize].phase, Phase::Waiting | Phase::Queued | Phase::Preparing) {
             return;
         }
         for task in self.graph.tasks_of_gang(gang).collect::<Vec<_>>() {

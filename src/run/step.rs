@@ -24,6 +24,7 @@ impl State {
         self.now = self.now.max(now); // a clock that runs backwards moves nothing
         match event {
             Event::Begin => self.begin(),
+            Event::Prepared(gang) => self.prepared(gang, actions),
             Event::Started(task) => self.started(task, actions),
             Event::NotStarted(task) => self.not_started(task, actions),
             Event::Ended(task, exit) => self.ended(task, exit, actions),
@@ -82,10 +83,17 @@ impl State {
         if self.gangs[id.0 as usize].phase != Phase::Queued {
             return; // skipped while it waited
         }
-        self.gangs[id.0 as usize].phase = Phase::Starting;
+        self.gangs[id.0 as usize].phase = Phase::Preparing;
         self.gangs[id.0 as usize].admitted_at = self.now;
         self.slots_used += u32::from(self.graph.gang(id).takes_slot);
         actions.push(Action::Prepare(id));
+    }
+
+    fn prepared(&mut self, id: GangId, actions: &mut Vec<Action>) {
+        if self.gangs[id.0 as usize].phase != Phase::Preparing {
+            return; // skipped while its edges were made
+        }
+        self.gangs[id.0 as usize].phase = Phase::Starting;
         for at in 0..self.graph.gang(id).stages.len() {
             let stage = self.graph.gang(id).stages[at];
             if self.stages[stage.0 as usize].waits_for_mates == 0 {

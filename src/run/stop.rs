@@ -62,7 +62,7 @@ impl State {
     fn end_what_has_not_begun(&mut self, cause: Cause, actions: &mut Vec<Action>) {
         for gang in (0..self.gangs.len() as u32).map(GangId) {
             match self.gangs[gang.0 as usize].phase {
-                Phase::Waiting | Phase::Queued => self.skip_gang(gang, cause, actions),
+                Phase::Waiting | Phase::Queued | Phase::Preparing => self.skip_gang(gang, cause, actions),
                 // At a natural end it finishes starting first: what has been written already is to be read.
                 Phase::Starting if self.course == Course::Draining => {}
                 Phase::Starting => self.stop_gang(gang, cause, actions),

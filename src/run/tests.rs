@@ -162,9 +162,17 @@ impl Script {
         script
     }
 
+    /// What follows from an event, when edges are made at once.
     fn event(&mut self, event: Event) -> &[Action] {
         self.said.clear();
         self.state.step(event, self.now, &mut self.said);
+        let mut at = 0;
+        while at < self.said.len() {
+            if let Action::Prepare(gang) = self.said[at] {
+                self.state.step(Event::Prepared(gang), self.now, &mut self.said);
+            }
+            at += 1;
+        }
         &self.said
     }
 
@@ -366,6 +374,21 @@ fn what_is_stopped_while_it_starts_gets_its_orderly_end() {
 }
 
 #[test]
+fn a_run_does_not_wait_for_edges_that_are_still_being_made() {
+    let p = pipeline(&["a", "b"], &["a>b"]);
+    let (mut state, mut said) = (State::new(&p, &plan(&p)), vec![]);
+    state.step(Event::Begin, Duration::ZERO, &mut said);
+    assert_eq!(said, [Action::Prepare(GangId(0))]);
+    said.clear();
+    state.step(Event::Interrupted(Signal(2)), Duration::ZERO, &mut said);
+    assert!(said.contains(&Action::Dissolve(GangId(0))), "{said:?}");
+    assert_eq!(said.last(), Some(&Action::Finish(Ending::Interrupted(Signal(2)))));
+    said.clear();
+    state.step(Event::Prepared(GangId(0)), Duration::ZERO, &mut said);
+    assert_eq!(said, [], "too late");
+}
+
+#[test]
 fn a_timeout_asks_then_kills() {
     let mut p = pipeline(&["a"], &[]);
     p.stages[0].timeout = Some(Duration::from_secs(5));
@@ -471,7 +494,10 @@ fn simulate(seed: u64) {
             for action in actions {
                 assert_eq!(finished, None, "seed {seed}: nothing follows the end");
                 match action {
-                    Action::Prepare(g) => assert!(prepared.insert(g), "seed {seed}: prepared twice"),
+                    Action::Prepare(g) => {
+                        assert!(prepared.insert(g), "seed {seed}: prepared twice");
+                        inbox.push(Event::Prepared(g));
+                    }
                     Action::Spawn(t) => {
                         assert_eq!(world[t.0 as usize], Process::None, "seed {seed}: started twice");
                         assert!(prepared.contains(&gang_of(t)), "seed {seed}: spawned before it was prepared");

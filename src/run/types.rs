@@ -11,6 +11,8 @@ use crate::spec::Signal;
 pub enum Event {
     /// Once, first.
     Begin,
+    /// To [`Action::Prepare`]: its edges are made; or they could not be, and no `Spawn` will succeed.
+    Prepared(GangId),
     /// The task's process has exec'd.
     Started(TaskId),
     /// It could not be started; nothing of it runs.
@@ -39,7 +41,7 @@ pub enum Exit {
 /// What the executor is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make the gang's edges; its first [`Action::Spawn`] follows.
+    /// Make the gang's edges; answered by `Prepared`, unless [`Action::Dissolve`] comes before.
     Prepare(GangId),
     /// Start the task's process; answered by `Started` or `NotStarted`.
     Spawn(TaskId),

@@ -311,6 +311,27 @@ edges: {{ e: {{ from: many, to: lazy, kind: {kind} }} }}
 }
 
 #[test]
+fn a_run_can_be_interrupted_while_its_edges_get_their_memory() {
+    for _ in 0..5 {
+        let home = Home::new();
+        let mut live = home.start(
+            "stages:
+  a: { command: [seq, '10'], stdout: { edge: e, framing: lines } }
+  b: { command: [cat], stdin: { edge: e, framing: lines } }
+edges: { e: { from: a, to: b, capacity: 512MiB } }
+",
+        );
+        live.run_id();
+        live.signal(INT);
+        let done = live.finish().with_code(130);
+        if done.outcome("a") == "skipped" {
+            return; // in time: who waits for the memory would start the stages first
+        }
+    }
+    panic!("the memory was always faster");
+}
+
+#[test]
 fn programs_with_the_sdk_and_without_share_edges() {
     let home = Home::new();
     std::fs::create_dir(home.file("tree")).unwrap();
