@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::keep::{Keeper, Kept};
 use crate::ring::{Bytes, Consumer, Next, Until, wait_any};
 
 /// An edge that this stage reads.
@@ -20,11 +21,13 @@ pub struct Input {
     turn: usize,
     /// Whose message was given out last, and is not released yet.
     held: Option<usize>,
+    pub(crate) keeper: Keeper,
 }
 
 impl Input {
     pub(crate) fn new(edge: &str, rings: Vec<Consumer>) -> Self {
-        Self { edge: edge.to_owned(), rings, turn: 0, held: None }
+        let keeper = Keeper::new(rings.len());
+        Self { edge: edge.to_owned(), rings, turn: 0, held: None, keeper }
     }
 
     /// The edge's name.
@@ -78,7 +81,10 @@ impl Input {
             match self.rings[self.turn].try_peek()? {
                 Next::Message(_) => return Ok(true),
                 Next::Empty => self.turn += 1,
-                Next::End => drop(self.rings.remove(self.turn)),
+                Next::End => {
+                    let ended = self.rings.remove(self.turn);
+                    self.keeper.ended(self.turn, ended);
+                }
             }
         }
         Ok(false)
@@ -89,6 +95,7 @@ impl Input {
         let turn = self.turn;
         self.turn += 1;
         self.held = Some(turn);
+        self.keeper.taken(self.rings[turn].position());
         self.rings[turn].take()
     }
 
@@ -103,9 +110,22 @@ impl Input {
         self.rings.iter_mut().for_each(Consumer::settle);
     }
 
+    /// Keeps the message that came last, whatever is asked for next: it, and what came after it from the same
+    /// producer, stays in the edge and in place until it is [let go](Self::let_go). `None` if none is held.
+    ///
+    /// An edge that is full of kept messages takes no more: keep few, and not for long.
+    pub fn keep(&mut self) -> Option<Kept> {
+        self.held.map(|ring| self.keeper.keep(ring))
+    }
+
+    /// Lets a kept message go: it is released as if it had not been kept.
+    pub fn let_go(&mut self, kept: Kept) {
+        self.keeper.let_go(kept, &mut self.rings, self.held);
+    }
+
     fn give_back(&mut self) {
         if let Some(held) = self.held.take() {
-            self.rings[held].release();
+            self.keeper.release(held, &mut self.rings[held]);
         }
     }
 

@@ -26,6 +26,7 @@ compile_error!("nexusflow runs on 64-bit little-endian Linux");
 
 mod error;
 mod input;
+mod keep;
 mod names;
 mod output;
 pub mod protocol;
@@ -34,6 +35,7 @@ mod stage;
 
 pub use error::{Error, Result};
 pub use input::{Input, Messages};
+pub use keep::Kept;
 pub use output::{Output, Reservation};
 pub use ring::Bytes as Message;
 pub use stage::{MAX_RINGS, Stage};
