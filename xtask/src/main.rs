@@ -17,7 +17,7 @@ usage: cargo xtask COMMAND
   full       the full suite alone: real programs beside ours (brings what it needs)
   licences   the licences of all dependencies against deny.toml
   man        the manual pages, into target/man
-  bench      `bench dag` and `bench idle`: what it costs, beside the limit and its peers
+  bench      `bench dag`, `bench idle`, `bench edges`: what it costs, beside the limits and its peers
 ";
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 //! here asserts a time.
 
 mod dag;
+mod edges;
 mod graph;
 mod idle;
 mod noop;
@@ -16,10 +17,13 @@ use crate::{cargo, target};
 pub const USAGE: &str = "\
 usage: cargo xtask bench dag [--stages N] [--rounds N] [--state DIR] [--json FILE]
        cargo xtask bench idle [--seconds N]
+       cargo xtask bench edges [--quick] [--rounds N] [--case TEXT] [--cpus A,B] [--json FILE]
 
   dag        a layered graph of short processes: bare threads, ours, make; medians and ratios; history and logs
              go under DIR (target/bench): where earlier files were deleted minutes ago, ext4 is slow to make logs
   idle       what the runner costs while all of its stages wait
+  edges      latency and throughput of an edge: ours, iceoryx2, pipe, Unix socket, ZeroMQ, and the raw limits, in
+             turn; ratios within one round, apart for CPUs near to and far from each other
 ";
 
 pub fn run(steps: &mut Steps, args: &[String]) -> Result {
@@ -40,6 +44,7 @@ pub fn run(steps: &mut Steps, args: &[String]) -> Result {
             steps.run("release build", build)?;
             steps.run("idle", || idle::run(seconds.max(1)))
         }
+        "edges" => edges::run(steps, options.0),
         // One side of `dag`, in a process of its own so that it is measured as the others are.
         "raw" => raw::main(options.0),
         _ => Err(USAGE.into()),

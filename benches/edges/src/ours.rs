@@ -1,0 +1,72 @@
+//! Our rings.
+
+use std::os::fd::OwnedFd;
+
+use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Until, WaitMode};
+
+use crate::Result;
+use crate::transport::{Rx, Tx};
+
+/// For messages that are small beside it; for larger ones, so many of them.
+const SMALL_CAPACITY: u64 = 1 << 20;
+const MESSAGES: u64 = 4;
+
+pub struct Output(Producer);
+pub struct Input(Consumer);
+
+fn capacity(len: usize) -> u64 {
+    (len as u64 * MESSAGES + 4096).max(SMALL_CAPACITY)
+}
+
+pub fn segment(len: usize, wait: WaitMode, consumers: usize) -> Result<Segment> {
+    Ok(Segment::create(&SegmentOptions { name: "bench", capacity: capacity(len), consumers, wait })?)
+}
+
+/// This process's ends of two rings, and the descriptors of the other's.
+pub fn pair(len: usize, wait: WaitMode) -> Result<((Output, Input), Vec<OwnedFd>)> {
+    let (there, back) = (segment(len, wait, 1)?, segment(len, wait, 1)?);
+    let ours = (output(&there)?, input(&back)?);
+    let theirs = back.producer_fds()?.into_iter().chain(there.consumer_fds(0)?).collect();
+    Ok((ours, theirs))
+}
+
+pub fn output(segment: &Segment) -> Result<Output> {
+    Ok(Output(Producer::from_fds("bench", segment.capacity(), segment.producer_fds()?)?))
+}
+
+pub fn input(segment: &Segment) -> Result<Input> {
+    Ok(Input(Consumer::from_fds("bench", segment.capacity(), segment.consumer_fds(0)?)?))
+}
+
+/// What was made by [`pair`], in the other process.
+pub fn attach(mut fds: Vec<OwnedFd>) -> Result<(Output, Input)> {
+    let consumer = fds.split_off(2);
+    let capacity = |fd: &OwnedFd| -> Result<u64> {
+        let file = std::fs::File::from(fd.try_clone()?);
+        Ok(file.metadata()?.len() - nexusflow_sys::map::page_size() as u64)
+    };
+    let (there, back) = (capacity(&fds[0])?, capacity(&consumer[0])?);
+    Ok((Output(Producer::from_fds("bench", there, fds)?), Input(Consumer::from_fds("bench", back, consumer)?)))
+}
+
+impl Tx for Output {
+    #[inline]
+    fn send(&mut self, len: usize, mut fill: impl FnMut(&mut [u8])) -> Result<()> {
+        let mut room = self.0.reserve(len, Until::forever())?;
+        fill(room.as_mut_slice());
+        room.commit();
+        Ok(())
+    }
+}
+
+impl Rx for Input {
+    #[inline]
+    fn recv(&mut self, _: usize, mut look: impl FnMut(&[u8])) -> Result<()> {
+        let message = self.0.peek(Until::forever())?.ok_or("the end")?;
+        // SAFETY: the other side is this program too, and leaves a message alone until it is released below.
+        look(unsafe { message.as_slice() });
+        self.0.advance();
+        self.0.release();
+        Ok(())
+    }
+}
