@@ -276,8 +276,19 @@ pub fn links(text: &str) -> Vec<String> {
 
 /// Files named in backticks: those with a folder of this repository in front.
 pub fn files_named(text: &str) -> Vec<String> {
-    const FOLDERS: &[&str] =
-        &["src/", "crates/", "docs/", "pipelines/", "examples/", "schemas/", "tests/", "xtask/", "benches/", ".ci/"];
+    const FOLDERS: &[&str] = &[
+        "src/",
+        "crates/",
+        "sdk/",
+        "docs/",
+        "pipelines/",
+        "examples/",
+        "schemas/",
+        "tests/",
+        "xtask/",
+        "benches/",
+        ".ci/",
+    ];
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     text.split('`')
         .skip(1)

@@ -1,24 +1,30 @@
 //! Every dependency's licence and source against deny.toml, with cargo alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::cargo;
 use crate::step::Result;
 
+/// The program's packages, and those of the bindings, which are a workspace of their own.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "sdk/Cargo.toml"];
+
 pub fn check() -> Result {
     let text = std::fs::read_to_string("deny.toml").map_err(|e| format!("deny.toml: {e}"))?;
     let rules: toml::Table = text.parse().map_err(|e| format!("deny.toml: {e}"))?;
-    let allowed = strings(&rules, "licenses", "allow")?;
+    let allowed = Allowed::read(&rules)?;
     // The same package is met on several targets.
     let mut wrong = BTreeMap::new();
-    for target in strings(&rules, "graph", "targets")? {
-        let metadata = cargo("metadata --format-version 1 --locked --filter-platform").arg(&target).stdout()?;
-        let metadata: Value = serde_json::from_slice(&metadata).map_err(|e| format!("cargo metadata: {e}"))?;
-        for package in metadata["packages"].as_array().ok_or("cargo metadata has no packages")? {
-            if let Err(why) = check_package(package, &allowed) {
-                wrong.insert(package["id"].to_string(), why);
+    for manifest in MANIFESTS {
+        for target in strings(&rules, "graph", "targets")? {
+            let metadata = cargo("metadata --format-version 1 --locked --manifest-path").arg(manifest);
+            let metadata = metadata.arg("--filter-platform").arg(&target).stdout()?;
+            let metadata: Value = serde_json::from_slice(&metadata).map_err(|e| format!("cargo metadata: {e}"))?;
+            for package in metadata["packages"].as_array().ok_or("cargo metadata has no packages")? {
+                if let Err(why) = check_package(package, &allowed) {
+                    wrong.insert(package["id"].to_string(), why);
+                }
             }
         }
     }
@@ -28,13 +34,37 @@ pub fn check() -> Result {
     }
 }
 
+/// The licences that may be, and those that single packages may have besides.
+struct Allowed {
+    everywhere: Vec<String>,
+    of: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Allowed {
+    fn read(rules: &toml::Table) -> Result<Self> {
+        let mut of = BTreeMap::new();
+        for exception in rules["licenses"].get("exceptions").and_then(|e| e.as_array()).into_iter().flatten() {
+            let (name, more) = (exception.get("crate"), exception.get("allow").and_then(|a| a.as_array()));
+            let name = name.and_then(|n| n.as_str()).ok_or("deny.toml: an exception names no `crate`")?;
+            let more = more.ok_or("deny.toml: an exception has no list `allow`")?;
+            of.insert(name.to_owned(), more.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect());
+        }
+        Ok(Self { everywhere: strings(rules, "licenses", "allow")?, of })
+    }
+
+    fn to(&self, package: &str) -> Vec<String> {
+        let more = self.of.get(package).into_iter().flatten();
+        self.everywhere.iter().chain(more).cloned().collect()
+    }
+}
+
 fn strings(rules: &toml::Table, section: &str, key: &str) -> Result<Vec<String>> {
     let list = rules.get(section).and_then(|s| s.get(key)).and_then(|v| v.as_array());
     let list = list.ok_or_else(|| format!("deny.toml: no list `{key}` in [{section}]"))?;
     Ok(list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect())
 }
 
-fn check_package(package: &Value, allowed: &[String]) -> Result {
+fn check_package(package: &Value, allowed: &Allowed) -> Result {
     let name = format!("{} {}", package["name"], package["version"]).replace('"', "");
     if let Some(source) = package["source"].as_str()
         && !source.starts_with("registry+")
@@ -42,7 +72,7 @@ fn check_package(package: &Value, allowed: &[String]) -> Result {
         return Err(format!("{name}: comes from {source}, which is no registry"));
     }
     let licence = package["license"].as_str().ok_or_else(|| format!("{name}: names no licence"))?;
-    match satisfies(licence, allowed) {
+    match satisfies(licence, &allowed.to(package["name"].as_str().unwrap_or_default())) {
         Ok(true) => Ok(()),
         Ok(false) => Err(format!("{name}: the licence {licence} is not allowed by deny.toml")),
         Err(why) => Err(format!("{name}: the licence {licence} cannot be read: {why}")),

@@ -3,6 +3,7 @@
 mod bench;
 mod full;
 mod licences;
+mod sdk;
 mod step;
 
 use std::path::{Path, PathBuf};
@@ -17,10 +18,12 @@ usage: cargo xtask COMMAND
   full       the full suite alone: real programs beside ours (brings what it needs)
   licences   the licences of all dependencies against deny.toml
   man        the manual pages, into target/man
+  sdk-c      `sdk-c --prefix DIR` builds the C library and installs it: libraries, nexusflow.h, nexusflow.pc
   bench      `bench dag`, `bench idle`, `bench edges`: what it costs, beside the limits and its peers
 ";
 
 fn main() -> ExitCode {
+    let started_in = std::env::current_dir().unwrap_or_default();
     std::env::set_current_dir(root()).expect("the folder this was built from is gone");
     let mut steps = Steps::default();
     let done = match std::env::args().nth(1).as_deref() {
@@ -32,6 +35,16 @@ fn main() -> ExitCode {
             bench::run(&mut steps, &args)
         }
         Some("man") => man(&mut steps),
+        Some("sdk-c") => match &std::env::args().skip(2).collect::<Vec<_>>()[..] {
+            [flag, prefix] if flag == "--prefix" => {
+                let prefix = started_in.join(prefix);
+                steps.run("C library", || sdk::install_c(&prefix))
+            }
+            _ => {
+                eprint!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        },
         Some("help") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -67,6 +80,7 @@ fn ci(steps: &mut Steps) -> Result {
         cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings").done()
     })?;
     steps.run("licences", licences::check)?;
+    sdk::ci(steps)?;
     full::run(steps)
 }
 

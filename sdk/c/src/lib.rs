@@ -1,0 +1,8 @@
+//! The C face of `nexusflow-stage`: opaque handles, status codes, and no panic across the border.
+//!
+//! The contract with C stands in the doc comments of the functions, from which cbindgen makes `nexusflow.h`.
+
+mod input;
+mod output;
+mod stage;
+mod status;
