@@ -5,6 +5,7 @@
 //! keeps the import rule.
 
 pub mod cli;
+pub mod ctl;
 pub mod demo;
 pub mod diag;
 pub mod document;

@@ -23,13 +23,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("record", &["diag", "spec", "pipeline", "topology", "plan", "run"]),
     ("metrics", &["diag", "pipeline", "plan", "run", "record"]),
     ("view", &["diag", "spec", "pipeline", "topology", "plan", "run", "record"]),
-    ("exec", &["diag", "spec", "pipeline", "topology", "plan", "run", "probe", "record", "metrics"]),
+    ("ctl", &["diag"]),
+    ("exec", &["diag", "spec", "pipeline", "topology", "plan", "run", "probe", "record", "metrics", "ctl"]),
     ("demo", &[]),
     (
         "cli",
         &[
             "diag", "document", "spec", "pipeline", "topology", "plan", "run", "probe", "record", "metrics", "view",
-            "exec", "demo",
+            "ctl", "exec", "demo",
         ],
     ),
 ];

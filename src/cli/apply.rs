@@ -105,6 +105,7 @@ pub fn run(args: Args) -> ExitCode {
         open_files,
         run_id: home.run.clone(),
         log_dir: home.logs.clone(),
+        runtime: dirs::runtime(),
         pipeline,
         plan,
     };

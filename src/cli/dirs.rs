@@ -1,5 +1,5 @@
-//! The folder of this user's state: history and logs. It is made when asked for, with mode 0700, and refused if it
-//! is not ours alone to write.
+//! The folders of this user: for state (history and logs), made when asked for, with mode 0700, and refused if it
+//! is not ours alone to write; and for the sockets of runs.
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -30,6 +30,23 @@ fn state_path(env: Env, uid: u32) -> Result<PathBuf, String> {
             .ok_or("no folder for state: set HOME, XDG_STATE_HOME or NEXUSFLOW_STATE_DIR")?
             .join("nexusflow"),
     })
+}
+
+/// Where run sockets may lie, the preferred first: `NEXUSFLOW_RUNTIME_DIR` and nowhere else if it is set, else for root
+/// /run/nexusflow, else `$XDG_RUNTIME_DIR/nexusflow`, then /tmp/nexusflow-UID.
+pub fn runtime() -> Vec<PathBuf> {
+    runtime_paths(&env, effective_uid())
+}
+
+fn runtime_paths(env: Env, uid: u32) -> Vec<PathBuf> {
+    if let Some(chosen) = env("NEXUSFLOW_RUNTIME_DIR").filter(|v| !v.is_empty()) {
+        return std::path::absolute(chosen).into_iter().collect();
+    }
+    let first = match uid {
+        0 => Some("/run/nexusflow".into()),
+        _ => xdg(env, "XDG_RUNTIME_DIR").map(|dir| dir.join("nexusflow")),
+    };
+    first.into_iter().chain([format!("/tmp/nexusflow-{uid}").into()]).collect()
 }
 
 /// The XDG specification has relative paths ignored.
@@ -74,6 +91,19 @@ mod tests {
         assert_eq!(state_of(&[home, ("XDG_STATE_HOME", "/s")], 0).unwrap(), "/var/lib/nexusflow");
         assert_eq!(state_of(&[home, ("NEXUSFLOW_STATE_DIR", "/n")], 0).unwrap(), "/n");
         assert_eq!(state_of(&[], 1000), None);
+    }
+
+    #[test]
+    fn sockets_lie_where_the_session_has_them() {
+        let paths = |vars: &[(&str, &str)], uid| {
+            let paths = runtime_paths(&with(vars), uid);
+            paths.iter().map(|p| p.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let session = ("XDG_RUNTIME_DIR", "/run/user/1000");
+        assert_eq!(paths(&[session], 1000), ["/run/user/1000/nexusflow", "/tmp/nexusflow-1000"]);
+        assert_eq!(paths(&[("XDG_RUNTIME_DIR", "run")], 1000), ["/tmp/nexusflow-1000"]);
+        assert_eq!(paths(&[session], 0), ["/run/nexusflow", "/tmp/nexusflow-0"]);
+        assert_eq!(paths(&[session, ("NEXUSFLOW_RUNTIME_DIR", "/r")], 0), ["/r"]);
     }
 
     #[test]

@@ -45,6 +45,7 @@ Exit codes:
 
 Environment:
   NEXUSFLOW_STATE_DIR    history and logs [default: $XDG_STATE_HOME/nexusflow; root: /var/lib/nexusflow]
+  NEXUSFLOW_RUNTIME_DIR  sockets of runs [default: $XDG_RUNTIME_DIR/nexusflow; root: /run/nexusflow]
   NO_COLOR               no colours
 
 Start with `nexusflow dag apply FILE`; docs/pipeline.md is the reference of the file format.";

@@ -1,7 +1,7 @@
 //! The loop of a run: waits for whatever happens, hands it to the decider as an event, performs the
 //! actions that come back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use nexusflow_sys::{children, guardian, process, signal};
 
 use super::adapter::{self, Adapter, ProcessEnd};
 use super::control::{Control, Next};
+use super::ctl::RunSocket;
 use super::preparer::{self, Preparer};
 use super::report::{self, Ran, task_name};
 use super::spawner::{Answer, Request, Spawner};
@@ -64,6 +65,9 @@ mod token {
     pub const PROCESS: u64 = 5 << 32;
     pub const CONTROL: u64 = 6 << 32;
     pub const PREPARED: u64 = 7 << 32;
+    pub const RUN_SOCKET: u64 = 8 << 32;
+    /// Below it the number of a client of the run socket.
+    pub const CLIENT: u64 = 9 << 32;
 
     pub fn split(token: u64) -> (u64, crate::plan::TaskId) {
         (token & !0xffff_ffff, crate::plan::TaskId(token as u32))
@@ -138,7 +142,8 @@ struct Executor<'a> {
     adapter_reports: Receiver<adapter::Report>,
     adapter_sender: adapter::Reporter,
     attempts: Vec<Option<Box<Attempt>>>,
-    gangs: HashMap<GangId, Gang>,
+    gangs: BTreeMap<GangId, Gang>,
+    run_socket: RunSocket,
     /// Why the gang's edges could not be made.
     unprepared: HashMap<GangId, Diagnostic>,
     pending: VecDeque<Event>,
@@ -177,7 +182,8 @@ impl<'a> Executor<'a> {
             adapted,
             adapter_reports,
             adapter_sender,
-            gangs: HashMap::new(),
+            gangs: BTreeMap::new(),
+            run_socket: RunSocket::default(),
             unprepared: HashMap::new(),
             pending: VecDeque::from([Event::Begin]),
             bury: false,
@@ -198,6 +204,8 @@ impl<'a> Executor<'a> {
             tasks: self.cx.plan.tasks.len() as u32,
             version: env!("CARGO_PKG_VERSION").into(),
         }));
+        let opened = self.run_socket.open(&self.cx, &self.epoll, token::RUN_SOCKET);
+        self.trouble_if(opened);
         let ended = self.turn();
         // What hid from its stage (no group, no environment of ours) ends with the run.
         drop(self.spawner);
@@ -289,6 +297,11 @@ impl<'a> Executor<'a> {
             }
             token::PROCESS => self.process_ended(task),
             token::CONTROL => self.control_spoke(task),
+            token::RUN_SOCKET => {
+                let accepted = self.run_socket.accept(&self.epoll, token::CLIENT);
+                self.trouble_if(accepted);
+            }
+            token::CLIENT => self.run_socket.serve(task.0, &self.epoll, token::CLIENT, &self.cx, &self.gangs),
             _ => unreachable!("no token of ours: {token:#x}"),
         }
         Ok(())
@@ -323,6 +336,7 @@ impl<'a> Executor<'a> {
             Action::Dissolve(gang) => {
                 self.preparer.cancel(gang);
                 self.unprepared.remove(&gang);
+                self.run_socket.dissolved(&self.cx, gang);
                 if let Some(gang) = self.gangs.remove(&gang) {
                     for edge in gang.edges_ended(&self.cx) {
                         self.tell(Fact::EdgeEnded(edge));
@@ -662,6 +676,12 @@ impl<'a> Executor<'a> {
 
     fn tell(&mut self, fact: Fact) {
         self.observers.iter_mut().for_each(|o| o.fact(&fact));
+    }
+
+    fn trouble_if(&mut self, done: Result<(), Box<Diagnostic>>) {
+        if let Err(diagnostic) = done {
+            self.trouble(&diagnostic);
+        }
     }
 
     fn trouble(&mut self, diagnostic: &Diagnostic) {

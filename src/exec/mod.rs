@@ -5,6 +5,7 @@
 
 mod adapter;
 mod control;
+mod ctl;
 mod executor;
 mod launch;
 mod preparer;
@@ -34,6 +35,8 @@ pub struct Context {
     /// The pipeline file as it goes into the record.
     pub file: String,
     pub log_dir: PathBuf,
+    /// Where the run socket may be made: in the first of these that can be used.
+    pub runtime: Vec<PathBuf>,
     /// This program's own path: `${self}`, NEXUSFLOW_BIN.
     pub self_path: PathBuf,
     /// What stages inherit of our environment, after `env_inherit`.

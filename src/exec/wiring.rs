@@ -191,6 +191,15 @@ impl Gang {
         })
     }
 
+    pub fn rings(&self) -> &[Ring] {
+        &self.rings
+    }
+
+    /// Whoever writes or reads them.
+    pub fn rings_of(&self, edge: EdgeId) -> impl Iterator<Item = &Ring> {
+        self.rings.iter().filter(move |r| r.plan.edge == edge)
+    }
+
     /// Every mate runs: edges may be handed out.
     pub fn open(&mut self) {
         self.open = true;

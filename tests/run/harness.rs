@@ -54,7 +54,12 @@ impl Home {
     pub fn nexusflow<A: AsRef<std::ffi::OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nexusflow"));
         // Elsewhere than its stages: who works in our folder is a stage.
-        command.args(args).current_dir("/").env("NEXUSFLOW_STATE_DIR", self.path("state")).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir("/")
+            .env("NEXUSFLOW_STATE_DIR", self.path("state"))
+            .env("NEXUSFLOW_RUNTIME_DIR", self.path("run"))
+            .stdin(Stdio::null());
         command
     }
 

@@ -8,6 +8,7 @@ pub mod fsuser;
 pub mod futex;
 pub mod guardian;
 pub mod limits;
+pub mod listen;
 pub mod map;
 pub mod memfd;
 pub mod pipe;

@@ -13,4 +13,5 @@ super::codes! {
     RECORD = 512, "record", "The run itself went on, but its history could not be written. The message carries the reason, for instance a full disk.";
     PROM_FILE = 513, "prom-file", "The file of `--prom-file` could not be written. It is written beside its final name and then renamed, so its folder must be writable. What stood there before is untouched.";
     ADAPTER = 514, "adapter", "The thread of the runner that moves messages between a stage's pipe and its edge met an error of the system. The stage fails.";
+    RUN_SOCKET = 515, "run-socket", "The run goes on, but the socket over which others ask how it does (`nexusflow edge stat`, `edge record`) could not be made or is no longer answered. It lies in `$NEXUSFLOW_RUNTIME_DIR`, else for root in `/run/nexusflow`, else in `$XDG_RUNTIME_DIR/nexusflow` or `/tmp/nexusflow-UID`; the folder must be yours, and writable by you alone.";
 }

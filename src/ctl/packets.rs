@@ -1,0 +1,105 @@
+//! What is asked and answered over the run socket: JSON, one object a packet. Fields and questions may be added; who does
+//! not know a question refuses it, and nobody minds fields that it does not know.
+
+use serde::{Deserialize, Serialize};
+
+/// Of what is said here. Grows when an answer can no longer be understood by who knew it before.
+pub const VERSION: u32 = 1;
+/// The longest question.
+pub const MAX_REQUEST: usize = 4096;
+/// The longest answer.
+pub const MAX_ANSWER: usize = 96 * 1024;
+/// An answer that lists rings goes on until it has so many rings and consumers.
+pub const PAGE_ENTRIES: usize = 64;
+
+/// A question to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// Who are you?
+    Hello,
+    /// How do your rings do: all that there are now, or those of one edge; behind `after` if that is given.
+    Stat {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edge: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Place>,
+    },
+    /// Is there anything to watch on this edge?
+    Edge { edge: String },
+}
+
+/// Where in the order of a run's rings one stands: its gang, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place(pub u32, pub u32);
+
+/// What a run answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Hello {
+        version: u32,
+        run: String,
+        pipeline: String,
+        /// The runner's.
+        pid: u32,
+    },
+    Stat {
+        rings: Vec<RingStat>,
+        /// Ask again from behind here; absent when these were the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Place>,
+    },
+    Edge(EdgeState),
+    Refused {
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        help: Option<String>,
+    },
+}
+
+/// What there is of an edge at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum EdgeState {
+    /// Its stages have not started yet.
+    Waiting,
+    /// Its rings can be watched.
+    Open { rings: u32 },
+    /// Its stages have ended.
+    Ended,
+}
+
+/// One ring: what one producer has written, for whom. Counters are as of now and only grow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RingStat {
+    pub edge: String,
+    /// Counts the rings of the edge, from 0.
+    pub ring: u32,
+    /// The stage that writes it, `hash@1` for one of several replicas.
+    pub producer: String,
+    pub capacity_bytes: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    /// How long the producer has waited for room.
+    pub blocked_s: f64,
+    /// It waits right now.
+    pub producer_waits: bool,
+    pub consumers: Vec<ConsumerStat>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConsumerStat {
+    pub consumer: String,
+    /// Read, as of its last release.
+    pub messages: u64,
+    pub bytes: u64,
+    /// What it has not released, headers counted.
+    pub backlog_bytes: u64,
+    /// How long it has waited for messages.
+    pub waited_s: f64,
+    /// It waits right now.
+    pub waits: bool,
+    /// It takes no part any more.
+    pub detached: bool,
+}

@@ -1,0 +1,201 @@
+//! What a run answers over its socket: who it is, and how its edges do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use nexusflow_sys::event::{Epoll, EventFlags};
+
+use super::Context;
+use super::wiring::{Gang, Ring};
+use crate::ctl::{
+    Answer, ConsumerStat, EdgeState, Next, PAGE_ENTRIES, Place, Reply, Request, RingStat, Server, VERSION,
+};
+use crate::diag::{Diagnostic, codes, did_you_mean};
+use crate::pipeline::{EdgeId, GangId, StageId};
+use crate::spec::Kind;
+
+/// Edges named to one who asked for another.
+const MAX_NAMED: usize = 16;
+
+/// A run's socket, watched by the runner's loop. A run that nobody can ask is still a run.
+#[derive(Default)]
+pub(super) struct RunSocket {
+    server: Option<Server>,
+    /// Their edges have been and are no more.
+    dissolved: BTreeSet<GangId>,
+}
+
+impl RunSocket {
+    pub fn open(&mut self, cx: &Context, epoll: &Epoll, token: u64) -> Result<(), Box<Diagnostic>> {
+        let server = Server::open(&cx.runtime, &cx.run_id).map_err(|why| nobody_can_ask(&why))?;
+        epoll.add(server.listener(), token, EventFlags::IN).map_err(|e| nobody_can_ask(&e.to_string()))?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Takes in who has connected; `first` is the token of client 0.
+    pub fn accept(&mut self, epoll: &Epoll, first: u64) -> Result<(), Box<Diagnostic>> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        loop {
+            match server.accept() {
+                Ok(None) => return Ok(()),
+                Ok(Some(client)) => {
+                    let watched = server.socket(client).map(|s| epoll.add(s, first | client as u64, EventFlags::IN));
+                    if !matches!(watched, Some(Ok(()))) {
+                        server.close(client);
+                    }
+                }
+                Err(e) => {
+                    // Out of descriptors, for instance: whoever waits to be accepted would have us look for ever.
+                    let _ = epoll.delete(server.listener());
+                    return Err(nobody_can_ask(&e.to_string()));
+                }
+            }
+        }
+    }
+
+    /// A client has something to say, or can take more.
+    pub fn serve(&mut self, client: u32, epoll: &Epoll, first: u64, cx: &Context, gangs: &BTreeMap<GangId, Gang>) {
+        let Some(server) = &mut self.server else { return };
+        let edges = Edges { cx, gangs, dissolved: &self.dissolved };
+        let next = server.serve(client as usize, |request| edges.answer(request));
+        let Some(socket) = server.socket(client as usize) else { return };
+        let token = first | u64::from(client);
+        let watched = match next {
+            Next::Read => epoll.modify(socket, token, EventFlags::IN),
+            Next::Write => epoll.modify(socket, token, EventFlags::OUT),
+            Next::Close => Err(std::io::ErrorKind::ConnectionReset.into()),
+        };
+        if watched.is_err() {
+            let _ = epoll.delete(socket);
+            server.close(client as usize);
+        }
+    }
+
+    /// The gang's edges are no more.
+    pub fn dissolved(&mut self, cx: &Context, gang: GangId) {
+        if self.server.is_some() && Gang::has_edges(cx, gang) {
+            self.dissolved.insert(gang);
+        }
+    }
+}
+
+fn nobody_can_ask(why: &str) -> Box<Diagnostic> {
+    Box::new(
+        Diagnostic::warning(codes::RUN_SOCKET, format!("nobody can ask how this run does: {why}"))
+            .help("name a folder of yours in NEXUSFLOW_RUNTIME_DIR"),
+    )
+}
+
+/// What there is to ask about.
+struct Edges<'a> {
+    cx: &'a Context,
+    gangs: &'a BTreeMap<GangId, Gang>,
+    dissolved: &'a BTreeSet<GangId>,
+}
+
+impl Edges<'_> {
+    fn answer(&self, request: Request) -> Reply {
+        let answer = match request {
+            Request::Hello => Ok(Answer::Hello {
+                version: VERSION,
+                run: self.cx.run_id.clone(),
+                pipeline: self.cx.pipeline.name.clone(),
+                pid: std::process::id(),
+            }),
+            Request::Stat { edge: None, after } => Ok(self.page(None, after)),
+            Request::Stat { edge: Some(edge), after } => self.edge(&edge).map(|id| self.page(Some(id), after)),
+            Request::Edge { edge } => self.edge(&edge).map(|id| Answer::Edge(self.state(id))),
+        };
+        (answer.unwrap_or_else(|refused| refused), Vec::new())
+    }
+
+    /// The ring edge of this name.
+    fn edge(&self, name: &str) -> Result<EdgeId, Answer> {
+        let edges = &self.cx.pipeline.edges;
+        let Some(at) = edges.iter().position(|e| e.name == name) else {
+            let names = || edges.iter().map(|e| e.name.as_str());
+            let help = match did_you_mean(name, names()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None if edges.is_empty() => "it has no edges at all".into(),
+                None => {
+                    let shown: Vec<_> = names().take(MAX_NAMED).collect();
+                    let more = if edges.len() > MAX_NAMED { ", …" } else { "" };
+                    format!("its edges are: {}{more}", shown.join(", "))
+                }
+            };
+            let reason = format!("pipeline `{}` has no edge `{name}`", self.cx.pipeline.name);
+            return Err(Answer::Refused { reason, help: Some(help) });
+        };
+        if edges[at].kind == Kind::Pipe {
+            return Err(Answer::Refused {
+                reason: format!("edge `{name}` is a pipe of the kernel's, which nobody can look into"),
+                help: Some("make it `kind: ring`".into()),
+            });
+        }
+        Ok(EdgeId(at as u32))
+    }
+
+    fn state(&self, edge: EdgeId) -> EdgeState {
+        let gang = self.gang_of(edge);
+        match self.gangs.get(&gang) {
+            Some(gang) if gang.is_open() => EdgeState::Open { rings: gang.rings_of(edge).count() as u32 },
+            None if self.dissolved.contains(&gang) => EdgeState::Ended,
+            _ => EdgeState::Waiting,
+        }
+    }
+
+    fn gang_of(&self, edge: EdgeId) -> GangId {
+        let pipeline = &self.cx.pipeline;
+        pipeline.stage(pipeline.edge(edge).from[0]).gang
+    }
+
+    /// As many rings as one answer holds.
+    fn page(&self, edge: Option<EdgeId>, after: Option<Place>) -> Answer {
+        let (mut rings, mut entries) = (Vec::new(), 0);
+        let first = after.map_or(Bound::Unbounded, |place| Bound::Included(GangId(place.0)));
+        for (id, gang) in self.gangs.range((first, Bound::Unbounded)) {
+            for (at, ring) in gang.rings().iter().enumerate() {
+                let place = Place(id.0, at as u32);
+                if after.is_some_and(|after| place <= after) || edge.is_some_and(|edge| edge != ring.plan.edge) {
+                    continue;
+                }
+                entries += 1 + ring.plan.consumers.len();
+                rings.push(self.stat(gang, ring));
+                if entries >= PAGE_ENTRIES {
+                    return Answer::Stat { rings, next: Some(place) };
+                }
+            }
+        }
+        Answer::Stat { rings, next: None }
+    }
+
+    fn stat(&self, gang: &Gang, ring: &Ring) -> RingStat {
+        let stats = ring.segment.stats();
+        let before = gang.rings_of(ring.plan.edge).position(|other| std::ptr::eq(other, ring));
+        let consumers = ring.plan.consumers.iter().zip(stats.consumers).map(|(&owner, c)| ConsumerStat {
+            consumer: self.name(owner),
+            messages: c.messages,
+            bytes: c.bytes,
+            backlog_bytes: c.backlog_bytes,
+            waited_s: c.waited.as_secs_f64(),
+            waits: c.sleeps,
+            detached: c.detached,
+        });
+        RingStat {
+            edge: self.cx.pipeline.edge(ring.plan.edge).name.clone(),
+            ring: before.unwrap_or_default() as u32,
+            producer: self.name(ring.plan.producer),
+            capacity_bytes: ring.segment.capacity(),
+            messages: stats.messages,
+            bytes: stats.bytes,
+            blocked_s: stats.blocked.as_secs_f64(),
+            producer_waits: stats.producer_sleeps,
+            consumers: consumers.collect(),
+        }
+    }
+
+    fn name(&self, (stage, replica): (StageId, u32)) -> String {
+        self.cx.pipeline.stage(stage).task_name(replica)
+    }
+}
