@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nexusflow_stage::protocol::{self, Answer, EdgeInfo, FromStage, Host, Identity, Malformed, RingInfo, ToStage};
 
 use super::Context;
-use super::wiring::{Gang, own_edges, wait_mode};
+use super::wiring::{Gang, by, own_edges, wait_mode};
 use crate::pipeline::{Direction, EdgeId, StageId};
 use crate::plan::TaskId;
 use crate::spec::Delivery;
@@ -69,6 +69,7 @@ impl Control {
                     Delivery::Broadcast => protocol::Delivery::Broadcast,
                     Delivery::Distribute => protocol::Delivery::Distribute,
                 },
+                by: by(edge.by),
                 wait: wait_mode(edge.wait),
                 max_message: edge.max_message,
                 rings: rings as u32,
@@ -83,7 +84,7 @@ impl Control {
     }
 
     /// Reads what has come and sends what can be sent.
-    pub fn serve(&mut self, gang: &Gang) -> Next {
+    pub fn serve(&mut self, gang: &mut Gang) -> Next {
         loop {
             let said = match protocol::receive::<FromStage>(&self.socket) {
                 Ok(Some((said, _))) => Ok(said),
@@ -100,10 +101,16 @@ impl Control {
         self.flush(gang)
     }
 
-    fn flush(&mut self, gang: &Gang) -> Next {
+    fn flush(&mut self, gang: &mut Gang) -> Next {
         while let Some(answer) = self.pending.front() {
             let sent = match answer {
                 Answer::Send(packet) | Answer::SendAndClose(packet) => protocol::send(&self.socket, packet, &[]),
+                Answer::Journal => match self.send_journal(gang) {
+                    Err(e) if !is_peers(e.kind()) => {
+                        return Next::Failed(format!("the journal of its transfers could not be made: {e}"));
+                    }
+                    sent => sent,
+                },
                 Answer::Ring { .. } if !gang.is_open() => return Next::Read,
                 Answer::Ring { edge, ring } => match self.send_ring(gang, *edge, *ring) {
                     Err(e) if !is_peers(e.kind()) => {
@@ -121,6 +128,11 @@ impl Control {
             }
         }
         Next::Read
+    }
+
+    fn send_journal(&self, gang: &mut Gang) -> io::Result<()> {
+        let (fd, len) = gang.journal(self.owner)?;
+        protocol::send(&self.socket, &ToStage::Journal { len }, &[fd])
     }
 
     fn send_ring(&self, gang: &Gang, edge: usize, ring: u32) -> io::Result<()> {

@@ -593,7 +593,7 @@ impl<'a> Executor<'a> {
     }
 
     fn control_spoke(&mut self, task: TaskId) {
-        let gang = self.gangs.get(&self.gang_of(task));
+        let gang = self.gangs.get_mut(&self.cx.stage(task).gang);
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         let (Some(control), Some(gang)) = (attempt.control.as_mut(), gang) else { return };
         let token = token::CONTROL | u64::from(task.0);

@@ -1,12 +1,14 @@
 //! The edges of one gang: their shared memory, their pipes, and which end belongs to whom.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, WaitMode};
+use nexusflow_stage::{journal, protocol};
 use nexusflow_sys::event::EventFd;
 use nexusflow_sys::{pipe, socket};
 
@@ -18,7 +20,7 @@ use crate::plan::TaskId;
 use crate::probe;
 use crate::record::EdgeEnded;
 use crate::record::human::bytes;
-use crate::spec::{Framing, Kind, Wait};
+use crate::spec::{By, Framing, Kind, Wait};
 
 /// One gang's edges while it runs.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Gang {
     rings: Vec<Ring>,
     /// Kernel pipes whose ends have not been taken yet.
     pipes: HashMap<EdgeId, (Option<OwnedFd>, Option<OwnedFd>)>,
+    /// Of replicas that asked for one: the memory of their transfers, and how long it is. Kept through their restarts.
+    journals: HashMap<Owner, (OwnedFd, u64)>,
     open: bool,
 }
 
@@ -200,6 +204,17 @@ impl Gang {
         self.rings.iter().filter(move |r| r.plan.edge == edge)
     }
 
+    /// The journal of a replica's transfers, made when it is first asked for.
+    pub fn journal(&mut self, owner: Owner) -> io::Result<(BorrowedFd<'_>, u64)> {
+        let mine = |r: &&Ring| r.plan.producer == owner || r.plan.consumers.contains(&owner);
+        let rings = self.rings.iter().filter(mine).count();
+        let made = match self.journals.entry(owner) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(none) => none.insert(journal::create(rings)?),
+        };
+        Ok((made.0.as_fd(), made.1))
+    }
+
     /// Every mate runs: edges may be handed out.
     pub fn open(&mut self) {
         self.open = true;
@@ -313,6 +328,14 @@ pub(super) fn own_edges(cx: &Context, id: StageId) -> impl Iterator<Item = (Edge
     let inputs = stage.inputs.iter().map(|&e| (e, Direction::Input));
     let outputs = stage.outputs.iter().map(|&e| (e, Direction::Output));
     inputs.chain(outputs).filter(move |&(e, _)| !bound(e))
+}
+
+pub(super) fn by(by: By) -> protocol::By {
+    match by {
+        By::RoundRobin => protocol::By::RoundRobin,
+        By::LeastBacklog => protocol::By::LeastBacklog,
+        By::Key => protocol::By::Key,
+    }
 }
 
 pub(super) fn wait_mode(wait: Wait) -> WaitMode {

@@ -6,7 +6,7 @@ use super::edges::{Resolved, replicas};
 use super::names::Names;
 use super::{Bind, Direction, EdgeId, StageId, Stdin, Stdout};
 use crate::diag::{Diagnostic, Diagnostics, Span, codes};
-use crate::spec::{self, Command, Delivery, Framing, Kind, Piece, Spanned, Spec, Stream, Text};
+use crate::spec::{self, By, Command, Delivery, Framing, Kind, Piece, Spanned, Spec, Stream, Text};
 
 /// The edges of one stage, sorted by their number.
 #[derive(Default, Clone)]
@@ -114,6 +114,15 @@ impl<'a> Binder<'a> {
         }
         if resolved.kind == Kind::Ring && framing == Framing::Raw && *whole {
             self.raw(id, edge, found);
+        }
+        if writes && resolved.delivery == Delivery::Distribute && resolved.by == By::Key {
+            let message = format!("stage `{}` cannot say the keys of edge `{}`", stage.name.value, edge.value);
+            found.push(
+                Diagnostic::error(codes::KEY_OF_NONE, message)
+                    .at(&edge.span, format!("bound under `{key}`: what comes from there has no key"))
+                    .at(&self.spec.edges[id.0 as usize].by.span, "each message goes where its key says")
+                    .help("say `by: round_robin` or `by: least_backlog`, or write the stage with the SDK: `send_to(key, message)`"),
+            );
         }
         Some((id, if reads { Direction::Input } else { Direction::Output }))
     }

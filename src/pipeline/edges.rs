@@ -59,6 +59,7 @@ fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut D
         capacity,
         max_message,
         delivery: edge.delivery.value,
+        by: edge.by.value,
         wait: edge.wait,
         rate: edge.rate,
         messages: edge.messages,

@@ -75,6 +75,7 @@ impl Maker {
             capacity: self.at(16 << 20),
             max_message: None,
             delivery: self.at(Delivery::Broadcast),
+            by: self.at(By::RoundRobin),
             wait: Wait::Adaptive,
             rate: None,
             messages: None,

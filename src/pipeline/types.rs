@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::diag::Span;
 use crate::spec::{
-    Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Signal, Spanned, Text,
-    Wait,
+    By, Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Signal, Spanned,
+    Text, Wait,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,6 +128,7 @@ pub struct Edge {
     pub capacity: u64,
     pub max_message: u64,
     pub delivery: Delivery,
+    pub by: By,
     pub wait: Wait,
     pub rate: Option<f64>,
     pub messages: Option<f64>,

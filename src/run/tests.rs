@@ -9,7 +9,7 @@ use super::{Action, Cause, Ending, Event, Exit, Outcome, State};
 use crate::diag::{Source, Span};
 use crate::pipeline::{Dependency, Edge, EdgeId, GangId, Pipeline, Stage, StageId, Stdin, Stdout};
 use crate::plan::{MemoryPolicy, Plan, Task, TaskId};
-use crate::spec::{Command, Condition, Delivery, EnvInherit, Kind, OnFailure, Scheduling, Signal, Wait};
+use crate::spec::{By, Command, Condition, Delivery, EnvInherit, Kind, OnFailure, Scheduling, Signal, Wait};
 
 /// xorshift64*: reproducible everywhere.
 struct Random(u64);
@@ -113,6 +113,7 @@ fn assemble(mut stages: Vec<Stage>, links: Vec<(StageId, StageId)>) -> Pipeline 
             capacity: 1 << 20,
             max_message: 1 << 18,
             delivery: Delivery::Broadcast,
+            by: By::RoundRobin,
             wait: Wait::Adaptive,
             rate: None,
             messages: None,

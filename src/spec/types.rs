@@ -233,6 +233,8 @@ pub struct Edge {
     /// `None`: a quarter of the capacity.
     pub max_message: Option<Spanned<u64>>,
     pub delivery: Spanned<Delivery>,
+    /// How `distribute` chooses.
+    pub by: Spanned<By>,
     pub wait: Wait,
     /// Bytes per second, a hint to placement.
     pub rate: Option<f64>,
@@ -252,8 +254,19 @@ pub enum Delivery {
     /// Every consumer sees every message.
     #[default]
     Broadcast,
-    /// Each message to one replica, in strict turn.
+    /// Each message to one replica.
     Distribute,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum By {
+    /// In strict turn.
+    #[default]
+    RoundRobin,
+    /// To the one with the fewest unreleased bytes.
+    LeastBacklog,
+    /// As the producer says.
+    Key,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::journal::MAX_TAG;
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[non_exhaustive]
@@ -21,6 +23,12 @@ pub enum Error {
     AlreadyOpen { edge: String },
     /// The message is longer than the edge takes.
     TooLong { edge: String, len: usize, max: usize },
+    /// The edge distributes by key, and the message has none.
+    NoKey { edge: String },
+    /// The tag of a transfer is longer than [`MAX_TAG`](crate::journal::MAX_TAG).
+    TagTooLong { len: usize },
+    /// The journal of this stage's transfers cannot be right, or is another program's.
+    Journal { what: String },
     /// Nobody reads the edge any more: stop producing.
     Closed { edge: String },
     /// The edge was finished: nothing can follow the end.
@@ -71,6 +79,17 @@ impl fmt::Display for Error {
             Self::TooLong { edge, len, max } => write!(
                 f,
                 "a message of {len} bytes is too long for edge `{edge}`, which takes at most {max}: raise its `max_message` or `capacity`"
+            ),
+            Self::NoKey { edge } => write!(
+                f,
+                "edge `{edge}` distributes `by: key`, so each message is sent with its key: `send_to(key, message)`, `reserve_to(key, len)`"
+            ),
+            Self::TagTooLong { len } => {
+                write!(f, "a tag of {len} bytes is too long for a transfer, which takes at most {MAX_TAG}")
+            }
+            Self::Journal { what } => write!(
+                f,
+                "the journal of this stage's transfers holds {what}: a process of this stage wrote where it must not, or was another program"
             ),
             Self::Closed { edge } => write!(f, "nobody reads edge `{edge}` any more"),
             Self::Finished { edge } => write!(f, "edge `{edge}` was finished: nothing can be sent after the end"),

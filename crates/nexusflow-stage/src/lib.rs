@@ -26,7 +26,9 @@ compile_error!("nexusflow runs on 64-bit little-endian Linux");
 
 mod error;
 mod input;
+pub mod journal;
 mod keep;
+mod key;
 mod names;
 mod output;
 pub mod protocol;
@@ -36,6 +38,7 @@ mod stage;
 pub use error::{Error, Result};
 pub use input::{Input, Messages};
 pub use keep::Kept;
+pub use key::Key;
 pub use output::{Output, Reservation};
 pub use ring::Bytes as Message;
 pub use stage::{MAX_RINGS, Stage};

@@ -128,8 +128,8 @@ impl Stage {
     pub fn output(&self, name: &str) -> Result<Output> {
         let edge = self.find(name, Direction::Output)?;
         let rings = self.attach(edge, |ring, fds| Producer::from_fds(name, ring.capacity, fds))?;
-        let max_message = usize::try_from(self.edges[edge].max_message).unwrap_or(usize::MAX);
-        Ok(Output::new(name, max_message, rings))
+        let EdgeInfo { max_message, by, .. } = self.edges[edge];
+        Ok(Output::new(name, usize::try_from(max_message).unwrap_or(usize::MAX), by, rings))
     }
 
     fn names(&self, direction: Direction) -> Vec<&str> {

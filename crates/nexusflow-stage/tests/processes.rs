@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nexusflow_stage::protocol::{
-    self, Answer, Delivery, Direction, EdgeInfo, FromStage, Host, Identity, Malformed, RingInfo,
+    self, Answer, By, Delivery, Direction, EdgeInfo, FromStage, Host, Identity, Malformed, RingInfo,
 };
 use nexusflow_stage::ring::{Segment, SegmentOptions, Until, WaitMode};
 use nexusflow_stage::{Error, Stage};
@@ -93,6 +93,7 @@ struct Edge {
     name: &'static str,
     direction: Direction,
     delivery: Delivery,
+    by: By,
     rings: Vec<(Arc<Segment>, usize)>,
 }
 
@@ -104,12 +105,12 @@ fn segment(capacity: u64, consumers: usize) -> Arc<Segment> {
 fn output(name: &'static str, rings: &[&Arc<Segment>]) -> Edge {
     let delivery = if rings.len() > 1 { Delivery::Distribute } else { Delivery::Broadcast };
     let rings = rings.iter().map(|r| (Arc::clone(r), 0)).collect();
-    Edge { name, direction: Direction::Output, delivery, rings }
+    Edge { name, direction: Direction::Output, delivery, by: By::RoundRobin, rings }
 }
 
 fn input(name: &'static str, rings: &[(&Arc<Segment>, usize)]) -> Edge {
     let rings = rings.iter().map(|(r, i)| (Arc::clone(r), *i)).collect();
-    Edge { name, direction: Direction::Input, delivery: Delivery::Broadcast, rings }
+    Edge { name, direction: Direction::Input, delivery: Delivery::Broadcast, by: By::RoundRobin, rings }
 }
 
 fn command(role: &str) -> Command {
@@ -141,10 +142,12 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
         name: e.name.to_owned(),
         direction: e.direction,
         delivery: e.delivery,
+        by: e.by,
         wait: WaitMode::Adaptive,
         max_message: 4096,
         rings: e.rings.len() as u32,
     };
+    let journal = nexusflow_stage::journal::create(8).unwrap();
     let mut host = Host::new(identity, edges.iter().map(info).collect());
     loop {
         let said = match protocol::receive::<FromStage>(socket) {
@@ -155,6 +158,10 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
         let sent = match host.answer(said) {
             Answer::Send(answer) => protocol::send(socket, &answer, &[]),
             Answer::SendAndClose(answer) => return drop(protocol::send(socket, &answer, &[])),
+            Answer::Journal => {
+                let (fd, len) = &journal;
+                protocol::send(socket, &protocol::ToStage::Journal { len: *len }, &[fd.as_fd()])
+            }
             Answer::Ring { edge, ring } => {
                 let edge = &edges[edge];
                 let (segment, consumer) = &edge.rings[ring as usize];

@@ -51,4 +51,6 @@ super::codes! {
     SHARED_FILE = 323, "shared-file", "Several processes have the same `stdout: { file: … }`. Each empties the file when it starts and writes from its beginning, so they overwrite one another and output is lost. \
         Give each replica a file of its own with its number, `stdout: { file: \"out-${replica}.txt\" }`, and each stage its own name; or send what belongs together over an edge to one stage that writes it. \
         Stages that run one after the other are no exception: the second empties what the first wrote. Devices are not files: any number may write to `/dev/stdout` or `/dev/null`.";
+    KEY_OF_NONE = 324, "key-of-none", "With `by: key` each message goes to the consumer that its key belongs to, and the program that writes the message says the key. An unmodified program, bound with `stdout` \
+        or `bind`, cannot say one. Distribute `by: round_robin` or `by: least_backlog`; or put a stage in between, written with the SDK, that knows what in a message is the key and sends with `send_to(key, message)`.";
 }

@@ -8,8 +8,8 @@ use super::super::{Options, Plan, plan};
 use crate::diag::{Diagnostics, Source, Span};
 use crate::pipeline::{Edge, EdgeId, GangId, Pipeline, Stage, StageId, Stdin, Stdout};
 use crate::spec::{
-    Command, Cpus, Delivery, EnvInherit, Kind, Memory, OnFailure, Placement, Policy, Scheduling, Signal, Smt, Spanned,
-    Wait,
+    By, Command, Cpus, Delivery, EnvInherit, Kind, Memory, OnFailure, Placement, Policy, Scheduling, Signal, Smt,
+    Spanned, Wait,
 };
 use crate::topology::{CpuSet, Topology};
 
@@ -135,6 +135,7 @@ pub(super) fn chain(pipeline: &mut Pipeline) {
             capacity: 1 << 24,
             max_message: 1 << 22,
             delivery: Delivery::Broadcast,
+            by: By::RoundRobin,
             wait: Wait::Adaptive,
             rate: None,
             messages: None,

@@ -19,6 +19,11 @@ impl Lower<'_> {
             _ => Delivery::Broadcast,
         });
         self.words_that_fit(&fields, kind.value, delivery.value);
+        let by = spanned(&mut fields, "by", |w| match w {
+            "least_backlog" => By::LeastBacklog,
+            "key" => By::Key,
+            _ => By::RoundRobin,
+        });
         let capacity = fields.take("capacity").and_then(Val::bytes);
         let max_message = fields.take("max_message").and_then(Val::bytes);
         let default = if kind.value == Kind::Pipe { DEFAULT_PIPE_BYTES } else { DEFAULT_RING_BYTES };
@@ -42,6 +47,7 @@ impl Lower<'_> {
             capacity,
             max_message,
             delivery,
+            by,
             wait: match word(&mut fields, "wait") {
                 Some("spin") => Wait::Spin,
                 Some("block") => Wait::Block,

@@ -23,6 +23,8 @@ pub enum Answer {
     /// Send ring `ring` of the edge that has this number in the list given to [`Host::new`], with its descriptors,
     /// as soon as everyone on the edge runs. Further requests may come before; answer in order.
     Ring { edge: usize, ring: u32 },
+    /// Send this replica's journal: the one that its earlier processes had, or a new one.
+    Journal,
 }
 
 impl Host {
@@ -80,6 +82,7 @@ impl Host {
                     Answer::Send(refuse(Refusal::UnknownEdge, format!("stage `{stage}` has no edge `{edge}`")))
                 }
             },
+            Ok(FromStage::Journal) if self.welcomed => Answer::Journal,
             Ok(_) => Answer::SendAndClose(refuse(Refusal::Malformed, "a packet out of its turn".to_owned())),
             Err(malformed) => Answer::SendAndClose(refuse(Refusal::Malformed, malformed.to_string())),
         }

@@ -54,6 +54,9 @@ pub enum FromStage {
         edge: String,
         ring: u32,
     },
+    /// Asks for the memory that makes [transfers](crate::Transfer) exact. It is this replica's, and outlives its
+    /// processes.
+    Journal,
 }
 
 /// The first packet. Its layout never changes.
@@ -77,6 +80,8 @@ pub enum ToStage {
     /// To Attach; with it come the descriptors: for a producer the data and every consumer's cursor, for a consumer
     /// the data and its own cursor.
     Ring(RingInfo),
+    /// To Journal; with it comes its descriptor. How many bytes it has.
+    Journal { len: u64 },
     /// To anything.
     Refuse { code: Refusal, text: String },
 }
@@ -110,6 +115,8 @@ pub struct EdgeInfo {
     pub name: String,
     pub direction: Direction,
     pub delivery: Delivery,
+    /// How distribute chooses.
+    pub by: By,
     pub wait: WaitMode,
     /// Bytes.
     pub max_message: u64,
@@ -130,6 +137,18 @@ pub enum Direction {
 pub enum Delivery {
     Broadcast = 0,
     Distribute = 1,
+}
+
+/// How a producer chooses the consumer of a message that only one of them gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum By {
+    /// In strict turn.
+    #[default]
+    RoundRobin = 0,
+    /// The one that has the fewest unreleased bytes.
+    LeastBacklog = 1,
+    /// The one that the message's key belongs to.
+    Key = 2,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,7 +228,7 @@ impl EdgePage {
         w = w.u32(self.total).u32(self.from).u32(self.edges.len() as u32);
         for edge in &self.edges {
             w = w.text(&edge.name).u8(edge.direction as u8).u8(edge.delivery as u8).u8(edge.wait as u8);
-            w = w.u64(edge.max_message).u32(edge.rings);
+            w = w.u8(edge.by as u8).u64(edge.max_message).u32(edge.rings);
         }
         w
     }
@@ -229,7 +248,7 @@ impl EdgePage {
 
 impl EdgeInfo {
     fn encoded_len(&self) -> usize {
-        2 + self.name.len().min(MAX_TEXT) + 3 + 8 + 4
+        2 + self.name.len().min(MAX_TEXT) + 4 + 8 + 4
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -246,6 +265,12 @@ impl EdgeInfo {
                 _ => return Err(Malformed("an unknown delivery")),
             },
             wait: WaitMode::from_number(r.u8()?.into()).ok_or(Malformed("an unknown way to wait"))?,
+            by: match r.u8()? {
+                0 => By::RoundRobin,
+                1 => By::LeastBacklog,
+                2 => By::Key,
+                _ => return Err(Malformed("an unknown way to choose a consumer")),
+            },
             max_message: r.u64()?,
             rings: r.u32()?,
         })
@@ -259,7 +284,9 @@ const LIST_EDGES: u16 = 3;
 const EDGES: u16 = 4;
 const ATTACH: u16 = 5;
 const RING: u16 = 6;
+const JOURNAL_WANTED: u16 = 7;
 const REFUSE: u16 = 8;
+const JOURNAL: u16 = 10;
 
 impl Packet for FromStage {
     fn encode(&self) -> Vec<u8> {
@@ -267,6 +294,7 @@ impl Packet for FromStage {
             Self::Hello(h) => Writer::new(HELLO).u16(h.min).u16(h.max).text(&h.sdk).text(&h.sdk_version),
             Self::ListEdges { from } => Writer::new(LIST_EDGES).u32(*from),
             Self::Attach { edge, ring } => Writer::new(ATTACH).text(edge).u32(*ring),
+            Self::Journal => Writer::new(JOURNAL_WANTED),
         }
         .bytes()
     }
@@ -277,6 +305,7 @@ impl Packet for FromStage {
             HELLO => Self::Hello(Hello { min: r.u16()?, max: r.u16()?, sdk: r.text()?, sdk_version: r.text()? }),
             LIST_EDGES => Self::ListEdges { from: r.u32()? },
             ATTACH => Self::Attach { edge: r.text()?, ring: r.u32()? },
+            JOURNAL_WANTED => Self::Journal,
             _ => return Err(Malformed("of no kind that a stage sends")),
         })
     }
@@ -294,6 +323,7 @@ impl Packet for ToStage {
                 let w = Writer::new(RING).text(&ring.edge).u32(ring.ring);
                 w.u64(ring.capacity).u32(ring.consumer).u32(ring.consumers)
             }
+            Self::Journal { len } => Writer::new(JOURNAL).u64(*len),
             Self::Refuse { code, text } => Writer::new(REFUSE).u16(code.number()).text(text),
         }
         .bytes()
@@ -323,6 +353,7 @@ impl Packet for ToStage {
                 consumer: r.u32()?,
                 consumers: r.u32()?,
             }),
+            JOURNAL => Self::Journal { len: r.u64()? },
             REFUSE => Self::Refuse { code: Refusal::from_number(r.u16()?), text: r.text()? },
             _ => return Err(Malformed("of no kind that a runner sends")),
         })

@@ -9,12 +9,13 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn edge() -> impl Strategy<Value = EdgeInfo> {
-    (text(), any::<bool>(), any::<bool>(), 0u32..3, any::<u64>(), any::<u32>()).prop_map(
-        |(name, input, broadcast, wait, max_message, rings)| EdgeInfo {
+    (text(), any::<bool>(), any::<bool>(), (0u32..3, 0usize..3), any::<u64>(), any::<u32>()).prop_map(
+        |(name, input, broadcast, (wait, by), max_message, rings)| EdgeInfo {
             name,
             direction: if input { Direction::Input } else { Direction::Output },
             delivery: if broadcast { Delivery::Broadcast } else { Delivery::Distribute },
             wait: WaitMode::from_number(wait).unwrap(),
+            by: [By::RoundRobin, By::LeastBacklog, By::Key][by],
             max_message,
             rings,
         },
@@ -36,6 +37,7 @@ fn from_stage() -> impl Strategy<Value = FromStage> {
         })),
         any::<u32>().prop_map(|from| FromStage::ListEdges { from }),
         (text(), any::<u32>()).prop_map(|(edge, ring)| FromStage::Attach { edge, ring }),
+        Just(FromStage::Journal),
     ]
 }
 
@@ -57,6 +59,7 @@ fn to_stage() -> impl Strategy<Value = ToStage> {
         (text(), any::<(u32, u64, u32, u32)>()).prop_map(|(edge, (ring, capacity, consumer, consumers))| {
             ToStage::Ring(RingInfo { edge, ring, capacity, consumer, consumers })
         }),
+        any::<u64>().prop_map(|len| ToStage::Journal { len }),
         (any::<u16>(), text()).prop_map(|(code, text)| ToStage::Refuse { code: Refusal::from_number(code), text }),
     ]
 }
@@ -75,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_packet_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..10) {
+    fn any_bytes_are_a_packet_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..18) {
         let _ = (FromStage::decode(&bytes), ToStage::decode(&bytes));
         if let Some(first) = bytes.first_mut() {
             *first = kind;
@@ -100,6 +103,7 @@ fn a_thousand_edges_come_in_pages_that_fit() {
         direction: Direction::Input,
         delivery: Delivery::Broadcast,
         wait: WaitMode::Adaptive,
+        by: By::RoundRobin,
         max_message: 1,
         rings: 1,
     };
@@ -130,6 +134,7 @@ fn a_thousand_edges_come_in_pages_that_fit() {
     assert_eq!(listed, all);
     let attach = |edge: &str, ring| Ok(FromStage::Attach { edge: edge.to_owned(), ring });
     assert_eq!(host.answer(attach(&all[7].name, 0)), Answer::Ring { edge: 7, ring: 0 });
+    assert_eq!(host.answer(Ok(FromStage::Journal)), Answer::Journal);
     let refused = |answer| matches!(answer, Answer::Send(ToStage::Refuse { .. }));
     assert!(refused(host.answer(attach(&all[7].name, 1))));
     assert!(refused(host.answer(attach("other", 0))));
