@@ -67,7 +67,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The files of `nexusflow-stage` that map and share memory; `nexusflow-sys` may use `unsafe` everywhere.
-const UNSAFE_IN_STAGE: &[&str] = &["ring", "map"];
+const UNSAFE_IN_STAGE: &[&str] = &["ring", "map", "object"];
 
 /// The folders and files of the bindings that face another language.
 const UNSAFE_IN_SDK: &[&str] = &["sdk/c/src"];

@@ -8,6 +8,8 @@ use rustix::io::Errno;
 
 /// What nobody may do to a memory file any more: change its size, or these seals.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+/// The same, and its contents.
+const IMMUTABLE: SealFlags = SEALS.union(SealFlags::WRITE);
 /// A mapping of a file with these cannot be cut short under its reader.
 const NEEDED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
@@ -26,6 +28,31 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
 /// Seals the size for good.
 pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fcntl_add_seals(fd, SEALS)?)
+}
+
+/// Changes the size of a file that is not sealed yet.
+pub fn set_len(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::ftruncate(fd, len) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Seals size and contents for good. EBUSY while it is mapped for writing somewhere.
+pub fn seal_contents(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fcntl_add_seals(fd, IMMUTABLE)?)
+}
+
+/// Checks a descriptor that a peer sent: memory of exactly `len` bytes that nobody can change any more.
+pub fn check_immutable(fd: impl AsFd, len: u64) -> io::Result<()> {
+    check(&fd, len, false)?;
+    let seals = rustix::fs::fcntl_get_seals(&fd)?;
+    match seals.contains(IMMUTABLE) {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory whose contents are not sealed")),
+    }
 }
 
 /// Gives every page its memory now, so that no later touch can fail. For kernels that cannot populate a mapping.
@@ -101,6 +128,28 @@ mod tests {
         rustix::io::pwrite(&fd, &7u64.to_ne_bytes(), 4096).unwrap();
         assert_eq!(read_u64(reader.as_fd(), 4096).unwrap(), 7);
         assert!(read_u64(reader.as_fd(), 8192).is_err());
+    }
+
+    #[test]
+    fn sealed_contents_cannot_be_changed_through_any_descriptor() {
+        let fd = create("test", 4096).unwrap();
+        set_len(fd.as_fd(), 8192).unwrap();
+        rustix::io::pwrite(&fd, b"kept", 0).unwrap();
+        assert!(check_immutable(&fd, 8192).is_err(), "not sealed yet");
+        let map = crate::map::WriteMap::new(&fd, 8192).unwrap();
+        assert_eq!(seal_contents(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::ResourceBusy, "mapped for writing");
+        drop(map);
+        seal_contents(fd.as_fd()).unwrap();
+        check_immutable(&fd, 8192).unwrap();
+        assert!(check_immutable(&fd, 4096).is_err(), "another size");
+        assert_eq!(rustix::io::pwrite(&fd, b"x", 0), Err(Errno::PERM));
+        assert!(crate::map::WriteMap::new(&fd, 8192).is_err());
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        assert_eq!(rustix::fs::fallocate(&fd, flags, 0, 4096), Err(Errno::PERM));
+        let reader = crate::map::ReadMap::new(read_only(fd.as_fd()).unwrap(), 8192).unwrap();
+        let mut bytes = [0; 4];
+        reader.copy_out(0, &mut bytes);
+        assert_eq!(&bytes, b"kept");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub use consumer::{Bytes, Consumer, Next, wait_any};
 pub use layout::{MAX_CAPACITY, MAX_CONSUMERS, MIN_CAPACITY, VERSION as LAYOUT_VERSION, max_message};
 pub use producer::{Producer, Reservation};
 pub use segment::{ConsumerStats, Segment, SegmentOptions, Stats};
+pub(crate) use wait::Spinner;
 pub use wait::{Bell, MAX_SLEEP, Until, WaitMode};
 
 use std::sync::atomic::Ordering;

@@ -84,7 +84,7 @@ impl<'a> Until<'a> {
     }
 
     /// Whether the wait is over, and how.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match (self.bell, self.deadline) {
             (Some(bell), _) if bell.rings() => Err(Error::Interrupted),
             (_, Some(deadline)) if Instant::now() >= deadline => Err(Error::TimedOut),
@@ -93,7 +93,7 @@ impl<'a> Until<'a> {
     }
 
     /// Sleeps until one of the words has changed and its waker says so, or the wait is over, at most `limit`.
-    pub(super) fn sleep(&self, words: &[(&Word32, u32)], limit: Duration) -> Result<()> {
+    pub(crate) fn sleep(&self, words: &[(&Word32, u32)], limit: Duration) -> Result<()> {
         let left = self.deadline.map_or(limit, |d| d.saturating_duration_since(Instant::now()).min(limit));
         let slept = match (self.bell, words) {
             (None, words) => futex::wait_any(words, left),
@@ -108,7 +108,7 @@ impl<'a> Until<'a> {
 }
 
 /// Counts the looks of one wait, and times it.
-pub(super) struct Spinner {
+pub(crate) struct Spinner {
     mode: WaitMode,
     looks: u32,
     /// Since the first [`SPINS_PER_CHECK`] looks were not enough: reading the clock costs as much as a short wait.
@@ -116,13 +116,13 @@ pub(super) struct Spinner {
 }
 
 impl Spinner {
-    pub(super) fn new(mode: WaitMode) -> Self {
+    pub(crate) fn new(mode: WaitMode) -> Self {
         Self { mode, looks: 0, started: None }
     }
 
     /// True: look again. False: sleep, then look again.
     #[inline]
-    pub(super) fn spin(&mut self, until: &Until<'_>) -> Result<bool> {
+    pub(crate) fn spin(&mut self, until: &Until<'_>) -> Result<bool> {
         self.looks = self.looks.wrapping_add(1);
         if self.mode == WaitMode::Block || self.looks.is_multiple_of(SPINS_PER_CHECK) {
             return self.check(until);
@@ -147,7 +147,7 @@ impl Spinner {
     }
 
     /// How long the wait has taken, if long enough to count.
-    pub(super) fn elapsed_ns(&self) -> u64 {
+    pub(crate) fn elapsed_ns(&self) -> u64 {
         self.started.map_or(0, |s| u64::try_from(s.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
