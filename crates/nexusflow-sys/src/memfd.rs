@@ -93,6 +93,14 @@ pub fn check(fd: impl AsFd, len: u64, writable: bool) -> io::Result<()> {
 }
 
 /// Reads the 8 bytes at `offset` without a mapping.
+#[cfg(loom)]
+pub fn read_u64(fd: BorrowedFd<'_>, offset: u64) -> io::Result<u64> {
+    let offset = offset as usize;
+    Ok(crate::map::ReadMap::new(fd, offset + 8)?.word64(offset).load(crate::atomic::Ordering::Relaxed))
+}
+
+/// Reads the 8 bytes at `offset` without a mapping.
+#[cfg(not(loom))]
 pub fn read_u64(fd: BorrowedFd<'_>, offset: u64) -> io::Result<u64> {
     let mut bytes = [0; 8];
     loop {

@@ -4,6 +4,7 @@
 mod exporter;
 mod files;
 mod jobs;
+mod proofs;
 mod tools;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub fn run(steps: &mut Steps) -> Result {
     steps.run("word count", || jobs::word_count(&work))?;
     steps.run("build-like batch", jobs::build)?;
     steps.run("stages of one's own", || jobs::own_stages(&work))?;
+    steps.run("loom", proofs::loom)?;
     steps.run("promtool", || exporter::promtool(&tools, &work))?;
     steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;

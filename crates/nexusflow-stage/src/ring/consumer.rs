@@ -1,8 +1,8 @@
 //! The reading end of a ring.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 
+use nexusflow_sys::atomic::{Ordering, fence};
 use nexusflow_sys::map::{ReadMap, Shared, Word32, WriteMap, page_size};
 use nexusflow_sys::{futex, memfd};
 
@@ -189,7 +189,7 @@ impl Consumer {
     /// Wakes a producer that sleeps for the room we gave back: for as much as it asked for, or for any.
     fn announce(&mut self, any: bool) {
         self.announced = self.released;
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let sleeper = self.map.word64(layout::D_SLEEPING).load(Ordering::SeqCst);
         if sleeper != 0 && (any || self.released >= sleeper & !7) {
             futex::wake_all(self.cursor.word32(layout::C_RELEASED));

@@ -6,7 +6,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"nexusrng");
 pub const VERSION: u32 = 1;
 
 /// Rings of fewer bytes are made this long; all are rounded up to whole pages.
-pub const MIN_CAPACITY: u64 = 4096;
+pub const MIN_CAPACITY: u64 = if cfg!(loom) { 512 } else { 4096 };
 /// The longest ring.
 pub const MAX_CAPACITY: u64 = 1 << 36;
 /// The most consumers of one ring: their cursors travel in one packet with the data.
