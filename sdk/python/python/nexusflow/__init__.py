@@ -1,0 +1,43 @@
+"""Stages of nexusflow pipelines: shared-memory inputs and outputs. docs/python.md tells how to use it."""
+
+from ._native import (
+    AlreadyOpen,
+    Closed,
+    Error,
+    Finished,
+    Input,
+    Message,
+    NotAStage,
+    Output,
+    Poisoned,
+    ProtocolError,
+    Room,
+    RunnerGone,
+    Stage,
+    SystemFailure,
+    TimedOut,
+    TooLong,
+    UnknownEdge,
+    __version__,
+)
+
+__all__ = [
+    "AlreadyOpen",
+    "Closed",
+    "Error",
+    "Finished",
+    "Input",
+    "Message",
+    "NotAStage",
+    "Output",
+    "Poisoned",
+    "ProtocolError",
+    "Room",
+    "RunnerGone",
+    "Stage",
+    "SystemFailure",
+    "TimedOut",
+    "TooLong",
+    "UnknownEdge",
+    "__version__",
+]

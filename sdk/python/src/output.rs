@@ -1,0 +1,331 @@
+//! Writing an edge: copied from Python's memory, or filled in place through a room that nothing sees any more when it
+//! is sent.
+
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nexusflow_stage::ring::{Bell, Until};
+use nexusflow_stage::{Error, Output as Inner, Reservation};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyMemoryView, PySlice};
+
+use crate::buffer::{Flat, Place};
+use crate::error::{exception, raise};
+use crate::wait::{Deadline, busy, wait};
+
+/// An edge that this stage writes.
+///
+/// The stream ends when `finish` is called or the process exits with 0. When nobody reads any more: `Closed`.
+#[pyclass(frozen, module = "nexusflow")]
+pub struct Output {
+    name: String,
+    max_message: usize,
+    writing: Mutex<Writing>,
+}
+
+struct Writing {
+    /// What Python fills at the moment. It borrows from `inner`: dropped first, and before `inner` is used.
+    room: Option<Reservation<'static>>,
+    /// Which room that is; the first is 1.
+    serial: u64,
+    /// Views of the last room. While there are any nothing is written: they could write where it lies.
+    views: usize,
+    /// From a Box; null when finished.
+    inner: *mut Inner,
+}
+
+// SAFETY: an Inner and its reservation may be used by any thread, one at a time: what the raw pointer hides is a Box.
+unsafe impl Send for Writing where (Box<Inner>, Reservation<'static>): Send {}
+
+impl Writing {
+    /// The output, when no room is open.
+    fn inner(&mut self, py: Python<'_>, output: &Output) -> PyResult<&mut Inner> {
+        if self.room.is_some() {
+            let words = format!("a reservation of edge `{}` is open: commit or leave it first", output.name);
+            return Err(PyRuntimeError::new_err(words));
+        }
+        if self.views > 0 {
+            return Err(Room::viewed(output));
+        }
+        // SAFETY: null, or from a Box that is freed only when finished or dropped; no reservation borrows it now.
+        unsafe { self.inner.as_mut() }.ok_or_else(|| {
+            exception(py, "Finished", format!("edge `{}` was finished: nothing can be sent after the end", output.name))
+        })
+    }
+
+    fn free(&mut self) -> Option<Box<Inner>> {
+        self.room = None;
+        let inner = std::mem::replace(&mut self.inner, ptr::null_mut());
+        // SAFETY: from a Box, and replaced by null before.
+        (!inner.is_null()).then(|| unsafe { Box::from_raw(inner) })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        drop(self.free());
+    }
+}
+
+impl Output {
+    pub fn new(inner: Inner) -> Self {
+        let (name, max_message) = (inner.name().to_owned(), inner.max_message());
+        let inner = Box::into_raw(Box::new(inner));
+        Self { name, max_message, writing: Mutex::new(Writing { room: None, serial: 0, views: 0, inner }) }
+    }
+
+    /// For one call from Python. Held while the lock of the interpreter is let go, so others may find it taken.
+    fn lock(&self) -> PyResult<MutexGuard<'_, Writing>> {
+        self.writing.try_lock().map_err(|_| busy())
+    }
+
+    /// Room for `len` bytes. No deadline: not waiting at all. The room is good until `writing` is used again.
+    fn room(
+        &self,
+        py: Python<'_>,
+        writing: &mut Writing,
+        len: usize,
+        deadline: Option<Deadline>,
+    ) -> PyResult<Reservation<'static>> {
+        let bell = Bell::new();
+        loop {
+            let inner = ptr::from_mut(writing.inner(py, self)?);
+            // SAFETY: from a Box that stays as it is while `writing` is borrowed here; the room is the caller's care.
+            let inner: &'static mut Inner = unsafe { &mut *inner };
+            match (inner.reserve_until(len, Until::timeout(Duration::ZERO)), deadline) {
+                (Ok(room), _) => return Ok(room),
+                (Err(Error::TimedOut), Some(deadline)) => {
+                    wait(py, deadline, &bell, writing, Self::wait_room(len), |_| {})?
+                }
+                (Err(e), _) => return Err(raise(py, &e)),
+            }
+        }
+    }
+
+    /// Waits until there is room; it is then there for who asks next.
+    fn wait_room(len: usize) -> impl Fn(&mut Writing, Until<'_>) -> nexusflow_stage::Result<()> + Send + Sync {
+        move |writing, until| {
+            // SAFETY: `room` has made sure that it is there and that nothing borrows it.
+            unsafe { &mut *writing.inner }.reserve_until(len, until).map(drop)
+        }
+    }
+
+    fn send_in(&self, data: &Bound<'_, PyAny>, deadline: Option<Deadline>) -> PyResult<()> {
+        let (py, data) = (data.py(), Flat::of(data)?);
+        let mut writing = self.lock()?;
+        let mut room = self.room(py, &mut writing, data.len(), deadline)?;
+        // SAFETY: a new room of that length, which nobody else has seen.
+        unsafe { Place::of(room.as_mut_slice()).fill(0, &data) };
+        room.commit();
+        Ok(())
+    }
+
+    fn reserve_in(slf: &Bound<'_, Self>, len: usize, deadline: Option<Deadline>) -> PyResult<Room> {
+        let this = slf.get();
+        let mut writing = this.lock()?;
+        let mut room = this.room(slf.py(), &mut writing, len, deadline)?;
+        let place = Place::of(room.as_mut_slice());
+        writing.room = Some(room);
+        writing.serial += 1;
+        Ok(Room { output: slf.clone().unbind(), place, serial: writing.serial })
+    }
+}
+
+#[pymethods]
+impl Output {
+    /// The edge's name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of the longest message that the edge takes.
+    #[getter]
+    fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    /// Sends one message: anything with bytes in one piece. It waits for room, `timeout` seconds at most (then `TimedOut`).
+    #[pyo3(signature = (data, timeout=None))]
+    fn send(&self, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
+        self.send_in(data, Some(Deadline::after(timeout)?))
+    }
+
+    /// Sends one message if there is room now, else `TimedOut`.
+    fn try_send(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.send_in(data, None)
+    }
+
+    /// Sends messages; those that fit become visible together, which costs less. On an error those before are sent.
+    fn send_batch(&self, messages: &Bound<'_, PyAny>) -> PyResult<()> {
+        messages.try_iter()?.try_for_each(|message| self.send_in(&message?, Some(Deadline::after(None)?)))
+    }
+
+    /// Room for a message of at most `len` bytes in the edge itself, to be filled in place: `with out.reserve(n) as room`.
+    #[pyo3(signature = (len, timeout=None))]
+    fn reserve(slf: &Bound<'_, Self>, len: usize, timeout: Option<f64>) -> PyResult<Room> {
+        Self::reserve_in(slf, len, Some(Deadline::after(timeout)?))
+    }
+
+    /// Room for a message if there is now, else `TimedOut`.
+    fn try_reserve(slf: &Bound<'_, Self>, len: usize) -> PyResult<Room> {
+        Self::reserve_in(slf, len, None)
+    }
+
+    /// Ends the stream: consumers read what was sent, then the end.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        let mut writing = self.lock()?;
+        writing.inner(py, self)?;
+        if let Some(inner) = writing.free() {
+            inner.finish();
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<nexusflow.Output {}>", self.name)
+    }
+}
+
+/// Room for one message, in the edge itself. As a context manager it sends what is in it at the end, and nothing if
+/// there was an exception. `room[:] = …` fills it; so does whatever writes into a buffer: `file.readinto(room)`,
+/// `numpy.frombuffer(room, …)[:] = …`.
+#[pyclass(frozen, module = "nexusflow")]
+pub struct Room {
+    output: Py<Output>,
+    place: Place,
+    serial: u64,
+}
+
+impl Room {
+    fn viewed(output: &Output) -> PyErr {
+        let words = format!(
+            "a view of a reservation of edge `{}` is still alive, and could write where messages lie: `del` it, or release() it",
+            output.name
+        );
+        PyBufferError::new_err(words)
+    }
+
+    /// The output, if the room is open still.
+    fn open(&self) -> PyResult<MutexGuard<'_, Writing>> {
+        let writing = self.output.get().lock()?;
+        match writing.room.is_some() && writing.serial == self.serial {
+            true => Ok(writing),
+            false => Err(PyValueError::new_err("this reservation is closed: it was sent or given up")),
+        }
+    }
+
+    fn send(&self, len: usize) -> PyResult<()> {
+        let mut writing = self.open()?;
+        if len > self.place.len {
+            return Err(PyValueError::new_err(format!("{len} bytes of a reservation of {}", self.place.len)));
+        }
+        if writing.views > 0 {
+            return Err(Self::viewed(self.output.get()));
+        }
+        if let Some(room) = writing.room.take() {
+            room.commit_len(len);
+        }
+        Ok(())
+    }
+
+    /// Gives the room up, if it is open.
+    fn leave(&self) {
+        if let Ok(mut writing) = self.open() {
+            writing.room = None;
+        }
+    }
+}
+
+/// A room that is forgotten sends nothing, and does not stand in the way.
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[pymethods]
+impl Room {
+    fn __len__(&self) -> usize {
+        self.place.len
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// Sends, or gives up after an exception. What was committed or left inside is done with.
+    fn __exit__(
+        &self,
+        kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let sent = match (self.open(), kind.is_none()) {
+            (Ok(writing), true) => {
+                drop(writing);
+                self.send(self.place.len)
+            }
+            _ => Ok(()),
+        };
+        self.leave();
+        sent.map(|()| false)
+    }
+
+    /// Sends it all.
+    fn commit(&self) -> PyResult<()> {
+        self.send(self.place.len)
+    }
+
+    /// Sends the first `len` bytes.
+    fn commit_len(&self, len: usize) -> PyResult<()> {
+        self.send(len)
+    }
+
+    fn __setitem__(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        if let Ok(slice) = key.cast::<PySlice>() {
+            let range = slice.indices(this.place.len as isize)?;
+            let value = Flat::of(value)?;
+            let fits = range.slicelength == value.len() && (range.step == 1 || range.slicelength == 0);
+            if fits {
+                let _writing = this.open()?;
+                // SAFETY: the room is open, and only this thread runs; `indices` stay within its length.
+                unsafe { this.place.fill(range.start.max(0) as usize, &value) };
+                return Ok(());
+            }
+        }
+        // Anything else, and what is wrong, as a memoryview has it.
+        let view = PyMemoryView::from(slf.as_any())?;
+        let set = view.set_item(key, value);
+        view.call_method0("release")?;
+        set
+    }
+
+    /// # Safety
+    /// Python calls it, with a view to fill.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let mut writing = this.open()?;
+        // SAFETY: Python's word; while `views` is not 0 the room is not sent and its memory not used for another.
+        unsafe { this.place.show(view, flags, slf.as_any(), true)? };
+        writing.views += 1;
+        Ok(())
+    }
+
+    /// # Safety
+    /// Python calls it, once for each view.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        // Never taken for long while there are views: nothing waits for room then.
+        let mut writing = self.output.get().writing.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.views = writing.views.saturating_sub(1);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<nexusflow.Room of {} bytes>", self.place.len)
+    }
+}
