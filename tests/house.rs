@@ -187,6 +187,24 @@ fn unsafe_stands_only_where_it_may() {
     none(wrong);
 }
 
+/// Loom looks at the orders of atomics, and only at those that it is told of.
+#[test]
+fn stages_use_the_atomics_that_can_be_modelled() {
+    let mut wrong = vec![];
+    for source in sources(&["crates/nexusflow-stage/src"]) {
+        if source.path.ends_with("tests.rs") {
+            continue;
+        }
+        for (line, path) in source.paths() {
+            let path = path.join("::");
+            if path.starts_with("std::sync::atomic::") && path != "std::sync::atomic::Ordering" {
+                wrong.push(format!("{}:{line}: `{path}`, not that of `nexusflow_sys::atomic`", source.name()));
+            }
+        }
+    }
+    none(wrong);
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let mut wrong = vec![];

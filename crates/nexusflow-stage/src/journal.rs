@@ -7,8 +7,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 
+use nexusflow_sys::atomic::{Ordering, fence};
 use nexusflow_sys::map::{WriteMap, page_size};
 use nexusflow_sys::memfd;
 
@@ -164,7 +164,7 @@ impl Journal {
         }
         // Released, and what follows stays behind it: nothing of a transfer is seen before it is committed.
         self.map.atomic64(J_SELECTOR).store(number, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         self.number = number;
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The writing end of a store: finds room, announces what is sealed, takes back what all have released.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nexusflow_sys::atomic::{AtomicU32, Ordering};
 use nexusflow_sys::map::{ReadMap, Word32, WriteMap};
 use nexusflow_sys::{futex, memfd, sched};
 

@@ -70,13 +70,6 @@ impl AtomicU64 {
         stored(order);
     }
 
-    pub fn swap(&self, n: u64, order: Ordering) -> u64 {
-        loads(order);
-        let old = self.loom().swap(n, order);
-        stored(order);
-        old
-    }
-
     pub fn compare_exchange(&self, old: u64, new: u64, ok: Ordering, not: Ordering) -> Result<u64, u64> {
         loads(ok);
         let result = self.loom().compare_exchange(old, new, ok, not);
@@ -84,9 +77,29 @@ impl AtomicU64 {
         result
     }
 
+    pub fn swap(&self, n: u64, order: Ordering) -> u64 {
+        self.change(order, |loom| loom.swap(n, order))
+    }
+
     pub fn fetch_add(&self, n: u64, order: Ordering) -> u64 {
+        self.change(order, |loom| loom.fetch_add(n, order))
+    }
+
+    pub fn fetch_sub(&self, n: u64, order: Ordering) -> u64 {
+        self.change(order, |loom| loom.fetch_sub(n, order))
+    }
+
+    pub fn fetch_or(&self, n: u64, order: Ordering) -> u64 {
+        self.change(order, |loom| loom.fetch_or(n, order))
+    }
+
+    pub fn fetch_and(&self, n: u64, order: Ordering) -> u64 {
+        self.change(order, |loom| loom.fetch_and(n, order))
+    }
+
+    fn change(&self, order: Ordering, change: impl FnOnce(&atomic::AtomicU64) -> u64) -> u64 {
         loads(order);
-        let old = self.loom().fetch_add(n, order);
+        let old = change(self.loom());
         stored(order);
         old
     }
@@ -146,7 +159,12 @@ impl AtomicU32 {
         (self.word().load(order) >> self.shift) as u32
     }
 
-    /// The other half stays: an exchange, since loom has no stores of halves. No word is used both ways at once.
+    /// Counts what happens in a model, and so never into the other half.
+    pub fn fetch_add(&self, n: u32, order: Ordering) -> u32 {
+        (self.word().fetch_add(u64::from(n) << self.shift, order) >> self.shift) as u32
+    }
+
+    /// The other half stays as it is: none of the words that are used by halves has two writers.
     pub fn store(&self, n: u32, order: Ordering) {
         let word = self.word();
         let mask = u64::from(u32::MAX) << self.shift;
