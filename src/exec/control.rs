@@ -151,7 +151,7 @@ impl Control {
         let packet = ToStage::Ring(RingInfo {
             edge: self.host.edges()[edge].name.clone(),
             ring,
-            capacity: found.segment.capacity(),
+            shape: found.segment.shape(),
             consumer: consumer.unwrap_or(0) as u32,
             consumers: found.segment.consumers() as u32,
         });

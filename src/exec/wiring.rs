@@ -117,8 +117,10 @@ impl Gang {
             let segment = Segment::create(&SegmentOptions {
                 name: &edge.name,
                 capacity: edge.capacity,
+                max_message: edge.max_message,
                 consumers: plan.consumers.len(),
                 wait: wait_mode(edge.wait),
+                ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;
             self.rings.push(Ring { plan, segment });

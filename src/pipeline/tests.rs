@@ -131,7 +131,8 @@ fn the_limits_of_rings_are_those_of_rings() {
     assert_eq!(MAX_CONSUMERS_PER_RING, ring::MAX_CONSUMERS as u64);
     for capacity in [1024u64, 4096, 5000, 16 << 20, MAX_CAPACITY_BYTES] {
         let made = capacity.max(ring::MIN_CAPACITY).next_multiple_of(4096);
-        assert!(longest_message(capacity) <= ring::max_message(made));
+        let max = longest_message(capacity);
+        assert!(max <= ring::max_message(made) && max <= ring::Shape::of(capacity, max).max_message());
         assert!(capacity / 4 <= longest_message(capacity) || longest_message(capacity) == MAX_MESSAGE);
         // Two of them, padded, with a header each and one more behind.
         let two = 2 * (8 + longest_message(capacity).next_multiple_of(8)) + 8;

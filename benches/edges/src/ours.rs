@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Until, WaitMode};
+use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Shape, Until, WaitMode};
 
 use crate::Result;
 use crate::transport::{Rx, Tx};
@@ -19,7 +19,9 @@ fn capacity(len: usize) -> u64 {
 }
 
 pub fn segment(len: usize, wait: WaitMode, consumers: usize) -> Result<Segment> {
-    Ok(Segment::create(&SegmentOptions { name: "bench", capacity: capacity(len), consumers, wait })?)
+    let (capacity, max_message) = (capacity(len), len as u64);
+    let options = SegmentOptions { name: "bench", capacity, max_message, consumers, wait, ..Default::default() };
+    Ok(Segment::create(&options)?)
 }
 
 /// This process's ends of two rings, and the descriptors of the other's.
@@ -31,21 +33,23 @@ pub fn pair(len: usize, wait: WaitMode) -> Result<((Output, Input), Vec<OwnedFd>
 }
 
 pub fn output(segment: &Segment) -> Result<Output> {
-    Ok(Output(Producer::from_fds("bench", segment.capacity(), segment.producer_fds()?)?))
+    Ok(Output(Producer::from_fds("bench", segment.shape(), segment.producer_fds()?)?))
 }
 
 pub fn input(segment: &Segment) -> Result<Input> {
-    Ok(Input(Consumer::from_fds("bench", segment.capacity(), segment.consumer_fds(0)?)?))
+    Ok(Input(Consumer::from_fds("bench", segment.shape(), segment.consumer_fds(0)?)?))
 }
 
 /// What was made by [`pair`], in the other process.
 pub fn attach(mut fds: Vec<OwnedFd>) -> Result<(Output, Input)> {
-    let consumer = fds.split_off(2);
-    let capacity = |fd: &OwnedFd| -> Result<u64> {
-        let file = std::fs::File::from(fd.try_clone()?);
-        Ok(file.metadata()?.len() - nexusflow_sys::map::page_size() as u64)
+    let consumer = fds.split_off(fds.len() / 2);
+    // Head, ring, slab if there is one, cursor.
+    let shape = |fds: &[OwnedFd]| -> Result<Shape> {
+        let len = |fd: &OwnedFd| Ok::<_, std::io::Error>(std::fs::File::from(fd.try_clone()?).metadata()?.len());
+        let slab = if fds.len() == 4 { len(&fds[2])? } else { 0 };
+        Ok(Shape { ring: len(&fds[1])?, slab })
     };
-    let (there, back) = (capacity(&fds[0])?, capacity(&consumer[0])?);
+    let (there, back) = (shape(&fds)?, shape(&consumer)?);
     Ok((Output(Producer::from_fds("bench", there, fds)?), Input(Consumer::from_fds("bench", back, consumer)?)))
 }
 

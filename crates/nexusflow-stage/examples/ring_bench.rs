@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nexusflow_stage::protocol::{self, RingInfo, ToStage};
-use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Until, WaitMode};
+use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Shape, Until, WaitMode};
 use nexusflow_sys::map::{WriteMap, page_size};
 use nexusflow_sys::{memfd, sched, socket};
 
@@ -18,6 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PEER: &str = "RING_BENCH_PEER";
 const CAPACITY: u64 = 1 << 20;
+const SHAPE: Shape = Shape { ring: CAPACITY, slab: 0 };
 /// Each figure is taken for about so long.
 const TIME: Duration = Duration::from_millis(200);
 const BATCH: usize = 64;
@@ -54,12 +55,12 @@ fn main() -> Result<()> {
 }
 
 fn segment(wait: WaitMode) -> Result<Segment> {
-    Ok(Segment::create(&SegmentOptions { name: "bench", capacity: CAPACITY, consumers: 1, wait })?)
+    Ok(Segment::create(&SegmentOptions { name: "bench", capacity: CAPACITY, wait, ..Default::default() })?)
 }
 
 /// Tells the peer what to do, with what.
 fn order(control: &OwnedFd, what: &str, fds: &[OwnedFd]) -> Result<()> {
-    let info = RingInfo { edge: what.to_owned(), ring: 0, capacity: CAPACITY, consumer: 0, consumers: 1 };
+    let info = RingInfo { edge: what.to_owned(), ring: 0, shape: SHAPE, consumer: 0, consumers: 1 };
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     Ok(protocol::send(control, &ToStage::Ring(info), &fds)?)
 }
@@ -83,9 +84,9 @@ fn peer(control: &OwnedFd) -> Result<()> {
             }
             continue;
         }
-        let back = fds.split_off(2);
-        let mut input = Consumer::from_fds("bench", CAPACITY, fds)?;
-        let mut output = Producer::from_fds("bench", CAPACITY, back)?;
+        let back = fds.split_off(3);
+        let mut input = Consumer::from_fds("bench", SHAPE, fds)?;
+        let mut output = Producer::from_fds("bench", SHAPE, back)?;
         let mut buffer = [0; 1024];
         while let Some(message) = input.peek(Until::forever())? {
             let len = message.len();
@@ -125,8 +126,8 @@ fn line(control: &OwnedFd) -> Result<()> {
 fn ping_pong(control: &OwnedFd, mode: WaitMode, len: usize) -> Result<()> {
     let (there, back) = (segment(mode)?, segment(mode)?);
     order(control, "echo", &[there.consumer_fds(0)?, back.producer_fds()?].into_iter().flatten().collect::<Vec<_>>())?;
-    let mut output = Producer::from_fds("bench", CAPACITY, there.producer_fds()?)?;
-    let mut input = Consumer::from_fds("bench", CAPACITY, back.consumer_fds(0)?)?;
+    let mut output = Producer::from_fds("bench", SHAPE, there.producer_fds()?)?;
+    let mut input = Consumer::from_fds("bench", SHAPE, back.consumer_fds(0)?)?;
     let (message, mut got) = (vec![7; len], vec![0; len]);
     let (started, mut n) = (Instant::now(), 0u32);
     while started.elapsed() < TIME {
@@ -150,8 +151,8 @@ fn ping_pong(control: &OwnedFd, mode: WaitMode, len: usize) -> Result<()> {
 fn stream(control: &OwnedFd, mode: WaitMode, len: usize, batch: usize) -> Result<()> {
     let (there, back) = (segment(mode)?, segment(mode)?);
     order(control, "sink", &[there.consumer_fds(0)?, back.producer_fds()?].into_iter().flatten().collect::<Vec<_>>())?;
-    let mut output = Producer::from_fds("bench", CAPACITY, there.producer_fds()?)?;
-    let mut input = Consumer::from_fds("bench", CAPACITY, back.consumer_fds(0)?)?;
+    let mut output = Producer::from_fds("bench", SHAPE, there.producer_fds()?)?;
+    let mut input = Consumer::from_fds("bench", SHAPE, back.consumer_fds(0)?)?;
     let message = vec![7; len];
     let (started, mut n) = (Instant::now(), 0u64);
     while started.elapsed() < TIME {

@@ -88,7 +88,7 @@ mod tests {
     fn edge(rings: usize) -> (Vec<Producer>, Input, Vec<Segment>) {
         let (mut producers, mut consumers, mut segments) = (vec![], vec![], vec![]);
         for _ in 0..rings {
-            let options = SegmentOptions { name: "test", capacity: 4096, consumers: 1, wait: WaitMode::Block };
+            let options = SegmentOptions { name: "test", capacity: 4096, wait: WaitMode::Block, ..Default::default() };
             let segment = Segment::create(&options).unwrap();
             producers.push(segment.producer().unwrap());
             consumers.push(segment.consumer(0).unwrap());

@@ -235,7 +235,7 @@ mod tests {
     use crate::ring::{Consumer, Segment, SegmentOptions, WaitMode};
 
     fn distributed(by: By, consumers: usize) -> (Output, Vec<Consumer>) {
-        let options = SegmentOptions { name: "test", capacity: 4096, consumers: 1, wait: WaitMode::Block };
+        let options = SegmentOptions { capacity: 4096, wait: WaitMode::Block, ..Default::default() };
         let segments: Vec<_> = (0..consumers).map(|_| Segment::create(&options).unwrap()).collect();
         let rings = segments.iter().map(|s| s.producer().unwrap()).collect();
         (Output::new("test", 1000, by, rings), segments.iter().map(|s| s.consumer(0).unwrap()).collect())

@@ -120,14 +120,14 @@ impl Stage {
     /// Opens an edge to read. It waits until everyone on the edge runs.
     pub fn input(&self, name: &str) -> Result<Input> {
         let edge = self.find(name, Direction::Input)?;
-        let rings = self.attach(edge, |ring, fds| Consumer::from_fds(name, ring.capacity, fds))?;
+        let rings = self.attach(edge, |ring, fds| Consumer::from_fds(name, ring.shape, fds))?;
         Ok(Input::new(name, rings))
     }
 
     /// Opens an edge to write. It waits until everyone on the edge runs.
     pub fn output(&self, name: &str) -> Result<Output> {
         let edge = self.find(name, Direction::Output)?;
-        let rings = self.attach(edge, |ring, fds| Producer::from_fds(name, ring.capacity, fds))?;
+        let rings = self.attach(edge, |ring, fds| Producer::from_fds(name, ring.shape, fds))?;
         let EdgeInfo { max_message, by, .. } = self.edges[edge];
         Ok(Output::new(name, usize::try_from(max_message).unwrap_or(usize::MAX), by, rings))
     }

@@ -9,10 +9,9 @@ use nexusflow_stage::ring::{Next, Producer, Segment, SegmentOptions, Until, Wait
 use proptest::prelude::*;
 
 const CAPACITY: u64 = 4096;
-const FILE: u64 = 2 * CAPACITY;
 
 fn segment() -> Segment {
-    Segment::create(&SegmentOptions { name: "test", capacity: CAPACITY, consumers: 1, wait: WaitMode::Block }).unwrap()
+    Segment::create(&SegmentOptions { capacity: CAPACITY, wait: WaitMode::Block, ..Default::default() }).unwrap()
 }
 
 /// What is written where: whole words at the places where words are, or any bytes anywhere.
@@ -57,10 +56,11 @@ proptest! {
     #[test]
     fn a_reader_survives_any_data(
         sent in prop::collection::vec(0usize..300, 0..8),
-        scribbled in scribbles(FILE),
+        scribbled in scribbles(CAPACITY),
+        which in 0usize..2,
     ) {
         let segment = segment();
-        let file = File::from(segment.producer_fds().unwrap().remove(0));
+        let file = File::from(segment.producer_fds().unwrap().remove(which));
         let mut producer = segment.producer().unwrap();
         let mut consumer = segment.consumer(0).unwrap();
         for len in sent {
@@ -102,7 +102,7 @@ proptest! {
         scribbled in scribbles(CAPACITY),
     ) {
         let segment = segment();
-        let file = File::from(segment.consumer_fds(0).unwrap().remove(1));
+        let file = File::from(segment.consumer_fds(0).unwrap().remove(2));
         let mut producer = segment.producer().unwrap();
         for len in sent {
             prop_assert!(producer.try_write(&vec![1; len]).is_ok());
@@ -116,7 +116,7 @@ proptest! {
         }
         producer.finish();
         let _ = (segment.close(), segment.drained(0), segment.wake_all(), segment.stats());
-        match Producer::from_fds("test", CAPACITY, segment.producer_fds().unwrap()) {
+        match Producer::from_fds("test", segment.shape(), segment.producer_fds().unwrap()) {
             Ok(mut again) => drop(again.try_write(b"x")),
             Err(e) => prop_assert!(expected(&e), "{}", e),
         }
@@ -129,7 +129,7 @@ proptest! {
 #[test]
 fn scribbling_while_the_reader_reads_is_harmless() {
     let segment = segment();
-    let file = File::from(segment.producer_fds().unwrap().remove(0));
+    let file = File::from(segment.producer_fds().unwrap().remove(1));
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|s| {
         s.spawn(|| {
@@ -137,7 +137,7 @@ fn scribbling_while_the_reader_reads_is_harmless() {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let word = if n & 1 << 40 == 0 { n } else { (n >> 50) << 32 | 1 };
-                file.write_all_at(&word.to_le_bytes(), CAPACITY + (n >> 52) / 8 * 8).unwrap();
+                file.write_all_at(&word.to_le_bytes(), (n >> 52) / 8 * 8).unwrap();
             }
         });
         for _ in 0..2000 {

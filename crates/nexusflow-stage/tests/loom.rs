@@ -18,7 +18,7 @@ const LEN: usize = 200;
 const LONG: usize = 400;
 
 fn segment(consumers: usize, wait: WaitMode) -> Segment {
-    Segment::create(&SegmentOptions { name: "loom", capacity: 1, consumers, wait }).unwrap()
+    Segment::create(&SegmentOptions { name: "loom", capacity: 1, consumers, wait, ..Default::default() }).unwrap()
 }
 
 fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {

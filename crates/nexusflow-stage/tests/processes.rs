@@ -98,7 +98,7 @@ struct Edge {
 }
 
 fn segment(capacity: u64, consumers: usize) -> Arc<Segment> {
-    let options = SegmentOptions { name: "test", capacity, consumers, wait: WaitMode::Adaptive };
+    let options = SegmentOptions { name: "test", capacity, consumers, ..SegmentOptions::default() };
     Arc::new(Segment::create(&options).unwrap())
 }
 
@@ -173,7 +173,7 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
                 let info = RingInfo {
                     edge: edge.name.to_owned(),
                     ring,
-                    capacity: segment.capacity(),
+                    shape: segment.shape(),
                     consumer: *consumer as u32,
                     consumers: segment.consumers() as u32,
                 };

@@ -19,7 +19,7 @@ pub use host::{Answer, Host};
 pub use wire::{MAX_TEXT, Malformed};
 use wire::{Reader, Writer};
 
-use crate::ring::WaitMode;
+use crate::ring::{Shape, WaitMode};
 
 /// Versions of the protocol that this crate speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);
@@ -77,8 +77,8 @@ pub enum ToStage {
     Welcome { identity: Identity, edges: EdgePage },
     /// To ListEdges.
     Edges(EdgePage),
-    /// To Attach; with it come the descriptors: for a producer the data and every consumer's cursor, for a consumer
-    /// the data and its own cursor.
+    /// To Attach; with it come the descriptors: head, ring, slab if it has one, then for a producer every consumer's
+    /// cursor, for a consumer its own.
     Ring(RingInfo),
     /// To Journal; with it comes its descriptor. How many bytes it has.
     Journal { len: u64 },
@@ -155,8 +155,8 @@ pub enum By {
 pub struct RingInfo {
     pub edge: String,
     pub ring: u32,
-    /// Bytes of the ring.
-    pub capacity: u64,
+    /// The lengths of its memory.
+    pub shape: Shape,
     /// For a consumer, which of the ring's consumers it is; for a producer 0.
     pub consumer: u32,
     pub consumers: u32,
@@ -321,7 +321,7 @@ impl Packet for ToStage {
             Self::Edges(edges) => edges.write(Writer::new(EDGES)),
             Self::Ring(ring) => {
                 let w = Writer::new(RING).text(&ring.edge).u32(ring.ring);
-                w.u64(ring.capacity).u32(ring.consumer).u32(ring.consumers)
+                w.u64(ring.shape.ring).u64(ring.shape.slab).u32(ring.consumer).u32(ring.consumers)
             }
             Self::Journal { len } => Writer::new(JOURNAL).u64(*len),
             Self::Refuse { code, text } => Writer::new(REFUSE).u16(code.number()).text(text),
@@ -349,7 +349,7 @@ impl Packet for ToStage {
             RING => Self::Ring(RingInfo {
                 edge: r.text()?,
                 ring: r.u32()?,
-                capacity: r.u64()?,
+                shape: Shape { ring: r.u64()?, slab: r.u64()? },
                 consumer: r.u32()?,
                 consumers: r.u32()?,
             }),

@@ -56,8 +56,9 @@ fn to_stage() -> impl Strategy<Value = ToStage> {
     prop_oneof![
         (identity, page()).prop_map(|(identity, edges)| ToStage::Welcome { identity, edges }),
         page().prop_map(ToStage::Edges),
-        (text(), any::<(u32, u64, u32, u32)>()).prop_map(|(edge, (ring, capacity, consumer, consumers))| {
-            ToStage::Ring(RingInfo { edge, ring, capacity, consumer, consumers })
+        (text(), any::<(u32, u64, u64, u32, u32)>()).prop_map(|(edge, (ring, bytes, slab, consumer, consumers))| {
+            let shape = Shape { ring: bytes, slab };
+            ToStage::Ring(RingInfo { edge, ring, shape, consumer, consumers })
         }),
         any::<u64>().prop_map(|len| ToStage::Journal { len }),
         (any::<u16>(), text()).prop_map(|(code, text)| ToStage::Refuse { code: Refusal::from_number(code), text }),

@@ -4,11 +4,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nexusflow_sys::atomic::{Ordering, fence};
 use nexusflow_sys::map::{ReadMap, Shared, Word32, WriteMap, page_size};
-use nexusflow_sys::{futex, memfd};
+use nexusflow_sys::memfd;
 
-use super::layout::{self, DETACHED, Header, WORD};
+use super::counts::{Counter, Counts};
+use super::layout::{self, DETACHED, WORD};
+use super::records::{self, Place, Record};
+use super::steps::put;
 use super::wait::Spinner;
-use super::{Geometry, MAX_SLEEP, Until, WaitMode, check_capacity, check_magic, is_position, poisoned, segment};
+use super::{Geometry, MAX_SLEEP, Shape, Until, WaitMode, check_magic, is_position, poisoned, segment};
 use crate::error::{Error, Result};
 
 /// One reader of a ring.
@@ -19,21 +22,38 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Consumer {
     edge: String,
-    map: ReadMap,
+    view: View,
     cursor: WriteMap,
-    geometry: Geometry,
-    /// Where it reads, and where in the ring that is.
-    position: u64,
-    offset: usize,
-    /// The length of the message at `position`, once it was seen there: its header is read once.
-    current: Option<usize>,
+    reader: Reader,
     released: u64,
     /// `released` when it was last made sure that a sleeping producer sees it.
     announced: u64,
-    messages: u64,
-    bytes: u64,
+    /// As of `released`.
+    counts: Counts,
+    counter: Counter,
     waited_ns: u64,
+}
+
+/// What the producer writes.
+#[derive(Debug)]
+struct View {
+    head: ReadMap,
+    ring: ReadMap,
+    slab: Option<ReadMap>,
+    geometry: Geometry,
+}
+
+/// Where a consumer reads.
+#[derive(Debug)]
+struct Reader {
+    /// Where it reads, and where in the ring that is.
+    position: u64,
+    offset: usize,
+    /// The message at `position`, once it was seen there: its header is read once.
+    current: Option<Place>,
     ended: bool,
+    /// As of `position`.
+    counts: Counts,
 }
 
 /// What a consumer finds.
@@ -58,121 +78,164 @@ pub struct Bytes<'a> {
 }
 
 impl Consumer {
-    /// Attaches to a ring whose descriptors were received: the data, then this consumer's own cursor.
-    pub fn from_fds(edge: &str, capacity: u64, fds: Vec<OwnedFd>) -> Result<Self> {
-        Self::attach(edge, capacity, fds, true)
+    /// Attaches to a ring whose descriptors were received: head, ring, slab if it has one, then this consumer's own
+    /// cursor.
+    pub fn from_fds(edge: &str, shape: Shape, fds: Vec<OwnedFd>) -> Result<Self> {
+        Self::attach(edge, shape, fds, true)
     }
 
-    pub(super) fn attach(edge: &str, capacity: u64, fds: Vec<OwnedFd>, populate: bool) -> Result<Self> {
-        let ring = check_capacity(edge, capacity)?;
-        let head = page_size();
-        let [data, cursor] = &fds[..] else { return Err(poisoned(edge, "a wrong number of descriptors")) };
+    pub(super) fn attach(edge: &str, shape: Shape, fds: Vec<OwnedFd>, populate: bool) -> Result<Self> {
+        let shape = shape.check(edge)?;
+        let (head, ring, slab, cursor) = match &fds[..] {
+            [head, ring, cursor] if shape.slab == 0 => (head, ring, None, cursor),
+            [head, ring, slab, cursor] if shape.slab > 0 => (head, ring, Some(slab), cursor),
+            _ => return Err(poisoned(edge, "a wrong number of descriptors")),
+        };
+        let page = page_size();
         let failed = |source| Error::Io { doing: "attach to an edge", source };
-        memfd::check(data, head as u64 + capacity, false).map_err(failed)?;
-        memfd::check(cursor, head as u64, true).map_err(failed)?;
-        let map = ReadMap::ring(data, head, ring).map_err(failed)?;
-        if populate {
-            map.populate();
-        }
-        let cursor = WriteMap::new(cursor, head).map_err(failed)?;
+        let map = |fd: &OwnedFd, head: u64, ring: u64| {
+            memfd::check(fd, head + ring, false)?;
+            let map = ReadMap::ring(fd, head as usize, ring as usize)?;
+            if populate {
+                map.populate();
+            }
+            Ok(map)
+        };
+        memfd::check(cursor, page as u64, true).map_err(failed)?;
+        let head = map(head, page as u64, 0).map_err(failed)?;
+        let geometry = Geometry::read(edge, &head, shape)?;
+        let ring = map(ring, 0, shape.ring).map_err(failed)?;
+        let slab = slab.map(|fd| map(fd, shape.slab, 0)).transpose().map_err(failed)?;
+        let cursor = WriteMap::new(cursor, page).map_err(failed)?;
         check_magic(edge, &cursor)?;
-        let geometry = Geometry::read(edge, &map, head, capacity)?;
-        let word = |offset| cursor.word64(offset).load(Ordering::Relaxed);
-        let released = word(layout::C_RELEASED);
+        let released = cursor.word64(layout::C_RELEASED).load(Ordering::Relaxed);
         if released == DETACHED || cursor.word32(layout::C_DETACHED).load(Ordering::Relaxed) != 0 {
             return Err(Error::Closed { edge: edge.to_owned() });
         }
         if !is_position(released) {
             return Err(poisoned(edge, "a cursor between records"));
         }
-        let (messages, bytes) = (word(layout::C_MESSAGES), word(layout::C_BYTES));
-        let waited_ns = word(layout::C_WAITED_NS);
-        cursor.atomic64(layout::C_SLEEPING).store(0, Ordering::SeqCst); // of one that died asleep
+        put(cursor.atomic64(layout::C_SLEEPING), 0, Ordering::SeqCst); // of one that died asleep
+        // One of the slots is of there: the other was being written when its writer died.
+        let counts = Counts::read_at(&cursor, layout::C_COUNTS, released);
+        let counts = counts.unwrap_or_else(|| Counts { position: released, ..Counts::read(&cursor, layout::C_COUNTS) });
+        let waited_ns = cursor.word64(layout::C_WAITED_NS).load(Ordering::Relaxed);
         Ok(Self {
             edge: edge.to_owned(),
-            map,
+            reader: Reader {
+                position: released,
+                offset: geometry.offset(released),
+                current: None,
+                ended: false,
+                counts,
+            },
+            view: View { head, ring, slab, geometry },
+            counter: Counter::new(&cursor, layout::C_COUNTS, &counts),
             cursor,
-            geometry,
-            position: released,
-            offset: geometry.offset(released),
-            current: None,
             released,
             announced: released,
-            messages,
-            bytes,
+            counts,
             waited_ns,
-            ended: false,
         })
     }
 
     /// What is next, now.
+    #[inline]
     pub fn try_peek(&mut self) -> Result<Next<'_>> {
         Ok(match self.look()? {
-            Header::Ready { len } => Next::Message(self.message(len)),
-            Header::NotReady => Next::Empty,
-            Header::End => Next::End,
+            Record::Message(place) => Next::Message(self.view.message(place)),
+            Record::NotReady => Next::Empty,
+            Record::End => Next::End,
         })
     }
 
     /// The next message, when there is one; `None` at the end. It stays the next until [`advance`](Self::advance).
+    #[inline]
     pub fn peek(&mut self, until: Until<'_>) -> Result<Option<Bytes<'_>>> {
         loop {
             match self.look()? {
-                Header::Ready { len } => return Ok(Some(self.message(len))),
-                Header::End => return Ok(None),
-                Header::NotReady => wait_any(std::slice::from_mut(self), until)?,
+                Record::Message(place) => return Ok(Some(self.view.message(place))),
+                Record::End => return Ok(None),
+                Record::NotReady => wait_any(std::slice::from_mut(self), until)?,
             }
         }
     }
 
     /// Goes on to the message after the one that was seen last; does nothing if none was.
+    #[inline]
     pub fn advance(&mut self) {
-        let Some(len) = self.current.take() else { return };
-        let record = layout::record_len(len);
-        self.position += record as u64;
-        self.offset += record;
-        if self.offset >= self.geometry.capacity as usize {
-            self.offset -= self.geometry.capacity as usize;
-        }
-        // They began at what the last consumer left there, which may be anything.
-        self.messages = self.messages.wrapping_add(1);
-        self.bytes = self.bytes.wrapping_add(len as u64);
+        self.reader.advance(&self.view);
     }
 
     /// The message that was seen last, advanced over.
+    #[inline]
     pub fn take(&mut self) -> Option<Bytes<'_>> {
-        let len = self.current?;
-        let at = self.geometry.head + self.offset + WORD;
-        self.advance();
-        Some(Bytes { map: &self.map, at, len })
+        let place = self.reader.advance(&self.view)?;
+        Some(self.view.message(place))
+    }
+
+    /// Up to `max` messages that are there now, advanced over as they are asked for; nothing is released. What ends it
+    /// early, the next look says.
+    pub fn batch(&mut self, max: usize) -> Batch<'_> {
+        Batch { view: &self.view, reader: &mut self.reader, released: self.released, left: max }
     }
 
     /// Where it reads: what [`release_to`](Self::release_to) takes, later.
     pub fn position(&self) -> u64 {
-        self.position
+        self.reader.position
+    }
+
+    /// Whether there is something that was advanced over and is not released.
+    pub fn held(&self) -> bool {
+        self.reader.position != self.released
     }
 
     /// Gives back all that was advanced over.
+    #[inline]
     pub fn release(&mut self) {
-        self.release_to(self.position);
+        if self.held() {
+            self.release_as(self.reader.counts);
+        }
     }
 
     /// Gives back everything before a [`position`](Self::position) of earlier.
     pub fn release_to(&mut self, position: u64) {
         debug_assert!(position.is_multiple_of(WORD as u64));
-        if position <= self.released || position > self.position {
+        if position <= self.released || position > self.reader.position {
             return;
         }
-        self.released = position;
-        self.cursor.atomic64(layout::C_MESSAGES).store(self.messages, Ordering::Relaxed);
-        self.cursor.atomic64(layout::C_BYTES).store(self.bytes, Ordering::Relaxed);
+        let counts = if position == self.reader.position { self.reader.counts } else { self.counts_at(position) };
+        self.release_as(counts);
+    }
+
+    /// What has been read up to a position that is not released yet: counted again.
+    fn counts_at(&self, position: u64) -> Counts {
+        let (mut at, mut counts) = (self.released, self.counts);
+        while at < position {
+            let room = self.view.geometry.capacity - (at - self.released);
+            match records::read(&self.view.ring, &self.view.geometry, at, self.view.geometry.offset(at), room) {
+                Ok(Record::Message(place)) => {
+                    at += place.record as u64;
+                    counts.add(place.len);
+                }
+                // It was a message: a scribbler has been there. The counts are the least of it.
+                _ => break,
+            }
+        }
+        Counts { position, ..counts }
+    }
+
+    #[inline]
+    fn release_as(&mut self, counts: Counts) {
+        self.counter.write(&self.cursor, &counts);
+        (self.counts, self.released) = (counts, counts.position);
         // Released: what was read was read before the producer may overwrite it.
-        self.cursor.atomic64(layout::C_RELEASED).store(position, Ordering::Release);
-        if self.geometry.wait != WaitMode::Spin {
+        put(self.cursor.atomic64(layout::C_RELEASED), self.released, Ordering::Release);
+        if self.view.geometry.wait != WaitMode::Spin {
             // A plain look catches nearly every sleeper. A full one, for the sleeper whose announcement and our
             // release passed each other, only now and then and before we sleep ourselves.
-            let sleeper = self.map.word64(layout::D_SLEEPING).load(Ordering::Relaxed);
-            if sleeper != 0 || position - self.announced > self.geometry.capacity / 8 {
+            let sleeper = self.view.head.word64(layout::H_SLEEPING).load(Ordering::Relaxed);
+            if sleeper != 0 || self.released - self.announced > self.view.geometry.capacity / 8 {
                 self.announce(false);
             }
         }
@@ -181,7 +244,7 @@ impl Consumer {
     /// Makes sure that a producer which sleeps for room learns what was given back: for who may not come again soon,
     /// neither to release more nor to sleep.
     pub(crate) fn settle(&mut self) {
-        if self.announced != self.released && self.geometry.wait != WaitMode::Spin {
+        if self.announced != self.released && self.view.geometry.wait != WaitMode::Spin {
             self.announce(true);
         }
     }
@@ -190,9 +253,10 @@ impl Consumer {
     fn announce(&mut self, any: bool) {
         self.announced = self.released;
         fence(Ordering::SeqCst);
-        let sleeper = self.map.word64(layout::D_SLEEPING).load(Ordering::SeqCst);
+        let sleeper = self.view.head.word64(layout::H_SLEEPING).load(Ordering::SeqCst);
         if sleeper != 0 && (any || self.released >= sleeper & !7) {
-            futex::wake_all(self.cursor.word32(layout::C_RELEASED));
+            super::steps::step();
+            segment::wake_producer(&self.cursor);
         }
     }
 
@@ -203,38 +267,90 @@ impl Consumer {
 
     /// What lies at the read position, its header read at most once.
     #[inline]
-    fn look(&mut self) -> Result<Header> {
-        if let Some(len) = self.current {
-            return Ok(Header::Ready { len });
+    fn look(&mut self) -> Result<Record> {
+        match self.reader.look(&self.view, self.released) {
+            Ok(record) => Ok(record),
+            Err(what) => Err(poisoned(&self.edge, what)),
         }
-        if self.ended {
-            return Ok(Header::End);
-        }
-        let word = self.map.word64(self.geometry.head + self.offset).load(Ordering::SeqCst);
-        let room = self.geometry.capacity - (self.position - self.released);
-        let header = layout::read(word, self.position, room).map_err(|what| poisoned(&self.edge, what))?;
-        match header {
-            Header::Ready { len } => self.current = Some(len),
-            Header::End => self.ended = true,
-            Header::NotReady => {}
-        }
-        Ok(header)
-    }
-
-    fn message(&self, len: usize) -> Bytes<'_> {
-        Bytes { map: &self.map, at: self.geometry.head + self.offset + WORD, len }
     }
 
     /// The half of the next header that changes when something is published there, and what it is until then.
     fn watched(&self) -> (&Word32, u32) {
-        (self.map.word32(self.geometry.head + self.offset), layout::not_ready(self.position) as u32)
+        (self.view.ring.word32(self.reader.offset), layout::not_ready(self.reader.position) as u32)
+    }
+}
+
+impl View {
+    #[inline]
+    fn message(&self, place: Place) -> Bytes<'_> {
+        let map = match &self.slab {
+            Some(slab) if place.large => slab,
+            _ => &self.ring,
+        };
+        Bytes { map, at: place.at, len: place.len }
+    }
+}
+
+impl Reader {
+    #[inline]
+    fn look(&mut self, view: &View, released: u64) -> std::result::Result<Record, &'static str> {
+        if let Some(place) = self.current {
+            return Ok(Record::Message(place));
+        }
+        if self.ended {
+            return Ok(Record::End);
+        }
+        let room = view.geometry.capacity - (self.position - released);
+        let record = records::read(&view.ring, &view.geometry, self.position, self.offset, room)?;
+        match record {
+            Record::Message(place) => self.current = Some(place),
+            Record::End => self.ended = true,
+            Record::NotReady => {}
+        }
+        Ok(record)
+    }
+
+    #[inline]
+    fn advance(&mut self, view: &View) -> Option<Place> {
+        let place = self.current.take()?;
+        self.position += place.record as u64;
+        self.offset += place.record;
+        if self.offset >= view.geometry.capacity as usize {
+            self.offset -= view.geometry.capacity as usize;
+        }
+        self.counts.add(place.len);
+        self.counts.position = self.position;
+        Some(place)
+    }
+}
+
+/// See [`Consumer::batch`].
+#[derive(Debug)]
+pub struct Batch<'a> {
+    view: &'a View,
+    reader: &'a mut Reader,
+    released: u64,
+    left: usize,
+}
+
+impl<'a> Iterator for Batch<'a> {
+    type Item = Bytes<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Bytes<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let Ok(Record::Message(_)) = self.reader.look(self.view, self.released) else {
+            self.left = 0;
+            return None;
+        };
+        self.reader.advance(self.view).map(|place| self.view.message(place))
     }
 }
 
 /// Waits until one of these has something new: a message, or the end. Those whose end has been seen before do not
 /// count; when that is all of them there is nothing to wait for.
 pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
-    let mut modes = consumers.iter().filter(|c| !c.ended).map(|c| c.geometry.wait);
+    let mut modes = consumers.iter().filter(|c| !c.reader.ended).map(|c| c.view.geometry.wait);
     let Some(first) = modes.next() else { return Ok(()) };
     // The producer of a ring that spins wakes nobody: one such ring, and all are spun on.
     let spins = modes.any(|mode| mode == WaitMode::Spin);
@@ -259,15 +375,15 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
         // Of several rings of one edge the time is counted once.
         let first = &mut consumers[0];
         first.waited_ns = first.waited_ns.wrapping_add(ns);
-        first.cursor.atomic64(layout::C_WAITED_NS).store(first.waited_ns, Ordering::Relaxed);
+        put(first.cursor.atomic64(layout::C_WAITED_NS), first.waited_ns, Ordering::Relaxed);
     }
     result
 }
 
 fn any_ready(consumers: &mut [Consumer]) -> Result<bool> {
     let mut over = true;
-    for consumer in consumers.iter_mut().filter(|c| !c.ended) {
-        if consumer.look()? != Header::NotReady {
+    for consumer in consumers.iter_mut().filter(|c| !c.reader.ended) {
+        if consumer.look()? != Record::NotReady {
             return Ok(true);
         }
         over = false;
@@ -279,18 +395,18 @@ fn any_ready(consumers: &mut [Consumer]) -> Result<bool> {
 fn sleep(consumers: &mut [Consumer], until: Until<'_>) -> Result<bool> {
     for consumer in &mut *consumers {
         let sleeping = consumer.cursor.atomic64(layout::C_SLEEPING);
-        sleeping.store(consumer.position | 1, Ordering::SeqCst);
+        put(sleeping, consumer.reader.position | 1, Ordering::SeqCst);
         consumer.announce(true); // one who waits for room gets what there is: we may want more from it
     }
     let slept = match any_ready(consumers) {
         Ok(false) => {
-            let words: Vec<_> = consumers.iter().filter(|c| !c.ended).map(Consumer::watched).collect();
+            let words: Vec<_> = consumers.iter().filter(|c| !c.reader.ended).map(Consumer::watched).collect();
             until.sleep(&words, MAX_SLEEP).map(|()| false)
         }
         other => other,
     };
     for consumer in consumers {
-        consumer.cursor.atomic64(layout::C_SLEEPING).store(0, Ordering::SeqCst);
+        put(consumer.cursor.atomic64(layout::C_SLEEPING), 0, Ordering::SeqCst);
     }
     slept
 }

@@ -3,80 +3,132 @@
 //! The supervisor makes a [`Segment`] and hands its descriptors out; a [`Producer`] and [`Consumer`]s attach to it,
 //! in other processes or in this one. Nobody writes memory that is another's, nobody holds a lock: what was not
 //! published was never sent, what was not released is read again by who attaches next.
+//!
+//! Small messages lie in the ring itself. A large one lies in the slab, whose low parts are used again and again while
+//! they are in the cache, and its record in the ring refers to it.
 
 #[allow(unsafe_code)] // to look at a message in place
 mod consumer;
+mod counts;
 mod layout;
 #[allow(unsafe_code)] // to fill a reservation in place
 mod producer;
+mod records;
 mod segment;
+mod slab;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod wait;
 
-pub use consumer::{Bytes, Consumer, Next, wait_any};
-pub use layout::{MAX_CAPACITY, MAX_CONSUMERS, MIN_CAPACITY, VERSION as LAYOUT_VERSION, max_message};
+pub use consumer::{Batch, Bytes, Consumer, Next, wait_any};
+pub use layout::{LARGE, MAX_CAPACITY, MAX_CONSUMERS, MIN_CAPACITY, VERSION as LAYOUT_VERSION, max_message};
 pub use producer::{Producer, Reservation};
-pub use segment::{ConsumerStats, Segment, SegmentOptions, Stats};
+pub use segment::{ConsumerStats, Hugepages, Memory, OnFull, Segment, SegmentOptions, Stats};
 pub(crate) use wait::Spinner;
 pub use wait::{Bell, MAX_SLEEP, Until, WaitMode};
 
-use std::sync::atomic::Ordering;
-
+use nexusflow_sys::atomic::Ordering;
 use nexusflow_sys::map::Shared;
 
 use crate::error::{Error, Result};
-use layout::{Header, WORD};
+use layout::WORD;
+
+/// The lengths of a segment's memory, as they are announced with its descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// Bytes of the ring: whole pages.
+    pub ring: u64,
+    /// Bytes of the slab: whole pages; 0 if there is none.
+    pub slab: u64,
+}
+
+impl Shape {
+    /// How a capacity is split for messages of at most `max_message` bytes: short ones lie in the ring alone.
+    pub fn of(capacity: u64, max_message: u64) -> Self {
+        let page = page_size();
+        let capacity = capacity.clamp(layout::MIN_CAPACITY, layout::MAX_CAPACITY).next_multiple_of(page);
+        if max_message < layout::LARGE as u64 {
+            return Self { ring: capacity, slab: 0 };
+        }
+        let ring = (capacity / 4).clamp(page, layout::MAX_RING_BESIDE_SLAB).next_multiple_of(page);
+        // However small the capacity is, the longest message fits.
+        let longest = max_message.min(layout::MAX_CAPACITY).next_multiple_of(page);
+        Self { ring, slab: (capacity - ring.min(capacity)).max(longest) }
+    }
+
+    /// Bytes of all.
+    pub fn total(&self) -> u64 {
+        self.ring + self.slab
+    }
+
+    /// Bytes of the longest message.
+    pub fn max_message(&self) -> u64 {
+        let longest = layout::max_message(layout::MAX_CAPACITY);
+        if self.slab > 0 { self.slab.min(longest) } else { layout::max_message(self.ring) }
+    }
+
+    /// What is announced is what a segment can have.
+    fn check(self, edge: &str) -> Result<Self> {
+        let page = page_size();
+        let possible = |n: u64| n <= layout::MAX_CAPACITY && n.is_multiple_of(page);
+        match possible(self.ring) && possible(self.slab) && self.ring >= layout::MIN_CAPACITY {
+            true => Ok(self),
+            false => Err(poisoned(edge, "an impossible capacity")),
+        }
+    }
+}
 
 /// What a segment's head says, checked.
 #[derive(Debug, Clone, Copy)]
 struct Geometry {
-    /// Where the ring begins in the data file.
-    head: usize,
+    /// Bytes of the ring.
     capacity: u64,
+    slab: u64,
     wait: WaitMode,
 }
 
 impl Geometry {
-    /// What the head of a data file says, held against what was announced.
-    fn read(edge: &str, map: &Shared, head: usize, capacity: u64) -> Result<Self> {
-        let word = |offset| map.word64(offset).load(Ordering::Acquire);
-        let half = |offset| map.word32(offset).load(Ordering::Acquire);
-        check_magic(edge, map)?;
-        if word(layout::D_CAPACITY) != capacity || word(layout::D_OFFSET) != head as u64 {
+    /// What a head file says, held against what was announced.
+    fn read(edge: &str, head: &Shared, shape: Shape) -> Result<Self> {
+        let word = |offset| head.word64(offset).load(Ordering::Acquire);
+        let half = |offset| head.word32(offset).load(Ordering::Acquire);
+        check_magic(edge, head)?;
+        if word(layout::H_RING) != shape.ring || word(layout::H_SLAB) != shape.slab {
             return Err(poisoned(edge, "another capacity than announced"));
         }
+        if half(layout::H_ON_FULL) != 0 {
+            return Err(poisoned(edge, "an unknown thing to do when it is full"));
+        }
         let wait =
-            WaitMode::from_number(half(layout::D_WAIT)).ok_or_else(|| poisoned(edge, "an unknown way to wait"))?;
-        Ok(Self { head, capacity, wait })
+            WaitMode::from_number(half(layout::H_WAIT)).ok_or_else(|| poisoned(edge, "an unknown way to wait"))?;
+        Ok(Self { capacity: shape.ring, slab: shape.slab, wait })
     }
 
     fn offset(&self, position: u64) -> usize {
         (position % self.capacity) as usize
     }
+
+    fn shape(&self) -> Shape {
+        Shape { ring: self.capacity, slab: self.slab }
+    }
 }
 
-/// Both kinds of file begin with magic and version.
+/// Head and cursor files begin with magic and version.
 fn check_magic(edge: &str, map: &Shared) -> Result<()> {
-    const { assert!(layout::D_MAGIC == layout::C_MAGIC && layout::D_VERSION == layout::C_VERSION) };
-    if map.word64(layout::D_MAGIC).load(Ordering::Acquire) != layout::MAGIC {
+    const { assert!(layout::H_MAGIC == layout::C_MAGIC && layout::H_VERSION == layout::C_VERSION) };
+    if map.word64(layout::H_MAGIC).load(Ordering::Acquire) != layout::MAGIC {
         return Err(poisoned(edge, "no ring at all"));
     }
-    if map.word32(layout::D_VERSION).load(Ordering::Acquire) != layout::VERSION {
+    if map.word32(layout::H_VERSION).load(Ordering::Acquire) != layout::VERSION {
         return Err(poisoned(edge, "a layout of another version"));
     }
     Ok(())
 }
 
+#[cold]
 fn poisoned(edge: &str, what: &'static str) -> Error {
     Error::Poisoned { edge: edge.to_owned(), what }
-}
-
-/// A capacity that is announced is one that a segment can have.
-fn check_capacity(edge: &str, capacity: u64) -> Result<usize> {
-    let page = page_size();
-    let fits = (layout::MIN_CAPACITY..=layout::MAX_CAPACITY).contains(&capacity) && capacity.is_multiple_of(page);
-    usize::try_from(capacity).ok().filter(|_| fits).ok_or_else(|| poisoned(edge, "an impossible capacity"))
 }
 
 fn page_size() -> u64 {
@@ -86,22 +138,4 @@ fn page_size() -> u64 {
 /// Whether a cursor can be true: at a record's begin, and not so far that sums could overflow.
 fn is_position(n: u64) -> bool {
     n.is_multiple_of(WORD as u64) && n <= u64::MAX / 2
-}
-
-/// Follows the records from `from`, which somebody has yet to read, to the tail: where it is, and whether it is the
-/// end of the stream. All there is to know of a producer that has died.
-fn find_tail(edge: &str, map: &Shared, geometry: &Geometry, from: u64) -> Result<(u64, bool)> {
-    if !is_position(from) {
-        return Err(poisoned(edge, "a cursor between records"));
-    }
-    let mut at = from;
-    loop {
-        let word = map.word64(geometry.head + geometry.offset(at)).load(Ordering::Acquire);
-        let header = layout::read(word, at, geometry.capacity - (at - from)).map_err(|what| poisoned(edge, what))?;
-        match header {
-            Header::NotReady => return Ok((at, false)),
-            Header::End => return Ok((at, true)),
-            Header::Ready { len } => at += layout::record_len(len) as u64, // ends: each leaves less room
-        }
-    }
 }

@@ -1,19 +1,25 @@
 //! The writing end of a ring.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nexusflow_sys::atomic::{Ordering, fence};
 use nexusflow_sys::map::{ReadMap, WriteMap, page_size};
 use nexusflow_sys::{futex, memfd};
 
+use super::counts::{Counter, Counts};
 use super::layout::{self, DETACHED, WORD};
+use super::records::{self, Place, Tail, find_tail};
+use super::slab::{Extent, Extents};
+use super::steps::put;
 use super::wait::Spinner;
-use super::{Geometry, MAX_CONSUMERS, MAX_SLEEP, Until, WaitMode, check_capacity, check_magic, find_tail, poisoned};
+use super::{Geometry, MAX_CONSUMERS, MAX_SLEEP, Shape, Until, WaitMode, check_magic, is_position, poisoned};
 use crate::error::{Error, Result};
 
 /// How long a producer that sleeps for room asks for more than it needs, so that it is not woken for every message.
 const GENEROUS_SLEEP: Duration = Duration::from_millis(1);
+/// The ring is claimed in so many steps.
+const CLAIMS: u64 = 8;
 
 /// The one writer of a ring.
 ///
@@ -22,20 +28,52 @@ const GENEROUS_SLEEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Producer {
     edge: String,
-    map: WriteMap,
-    cursors: Vec<Cursor>,
+    head: WriteMap,
+    ring: WriteMap,
+    slab: Option<Slab>,
     geometry: Geometry,
+    cursors: Vec<Cursor>,
+    /// The first of `cursors` that is not known to be detached.
+    live: usize,
+    /// Messages of at least so many bytes go into the slab.
+    large: usize,
     /// Behind what is staged, and where in the ring that is.
     position: u64,
     offset: usize,
-    /// The first staged record's header, which makes all of them visible: where, and what to write.
-    staged: Option<(usize, u64, u64)>,
-    /// What may be written up to: the slowest consumer's cursor, when last seen, and a ring further.
+    staged: Option<Staged>,
+    /// Staged messages wait for [`Self::publish`], whatever else happens.
+    holds: bool,
+    /// What may be written up to: it is claimed, and released by all.
     limit: u64,
-    messages: u64,
-    bytes: u64,
+    /// The slowest consumer's cursor, when last seen.
+    slowest: u64,
+    slowest_is: usize,
+    claim: u64,
+    high_water: u64,
+    counts: Counts,
+    counter: Counter,
     blocked_ns: u64,
     ended: bool,
+}
+
+/// The slab, as who allocates it has it.
+#[derive(Debug)]
+struct Slab {
+    map: WriteMap,
+    extents: Extents,
+    /// How many were taken so far.
+    taken: u64,
+    /// For the message that is about to be reserved.
+    pending: Option<Extent>,
+}
+
+/// What is not visible yet: its first header, which makes all of it visible.
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    offset: usize,
+    word: u64,
+    position: u64,
+    messages: u64,
 }
 
 /// A consumer's cursor, as the producer sees it.
@@ -51,62 +89,112 @@ struct Cursor {
 pub struct Reservation<'a> {
     producer: &'a mut Producer,
     len: usize,
+    /// In the slab, else in the ring.
+    extent: Option<Extent>,
 }
 
 impl Producer {
-    /// Attaches to a ring whose descriptors were received: the data, then every consumer's cursor.
-    pub fn from_fds(edge: &str, capacity: u64, fds: Vec<OwnedFd>) -> Result<Self> {
-        Self::attach(edge, capacity, fds, true)
+    /// Attaches to a ring whose descriptors were received: head, ring, slab if it has one, then every consumer's cursor.
+    pub fn from_fds(edge: &str, shape: Shape, fds: Vec<OwnedFd>) -> Result<Self> {
+        Self::attach(edge, shape, fds, true)
     }
 
-    pub(super) fn attach(edge: &str, capacity: u64, fds: Vec<OwnedFd>, populate: bool) -> Result<Self> {
-        let ring = check_capacity(edge, capacity)?;
-        let head = page_size();
-        let (data, cursors) = match &fds[..] {
-            [data, cursors @ ..] if (1..=MAX_CONSUMERS).contains(&cursors.len()) => (data, cursors),
-            _ => return Err(poisoned(edge, "a wrong number of descriptors")),
-        };
-        let failed = |source| Error::Io { doing: "attach to an edge", source };
-        memfd::check(data, head as u64 + capacity, true).map_err(failed)?;
-        let map = WriteMap::ring(data, head, ring).map_err(failed)?;
-        if populate {
-            let _ = map.populate(); // the memory is there already: this saves page faults
+    pub(super) fn attach(edge: &str, shape: Shape, mut fds: Vec<OwnedFd>, populate: bool) -> Result<Self> {
+        let shape = shape.check(edge)?;
+        let memory = if shape.slab > 0 { 3 } else { 2 };
+        if !(memory + 1..=memory + MAX_CONSUMERS).contains(&fds.len()) {
+            return Err(poisoned(edge, "a wrong number of descriptors"));
         }
-        // Of one that died asleep. A page is written before it is read, here and in `recover`: a first read would have the
-        // kernel map fifteen neighbours too.
-        map.atomic64(layout::D_SLEEPING).store(0, Ordering::SeqCst);
-        let geometry = Geometry::read(edge, &map, head, capacity)?;
+        let cursors = fds.split_off(memory);
+        let failed = |source| Error::Io { doing: "attach to an edge", source };
+        let map = |fd: &OwnedFd, head: u64, ring: u64| {
+            memfd::check(fd, head + ring, true)?;
+            let map = WriteMap::ring(fd, head as usize, ring as usize)?;
+            if populate {
+                let _ = map.populate(); // the memory is there already: this saves page faults
+            }
+            Ok(map)
+        };
+        let head = map(&fds[0], page_size() as u64, 0).map_err(failed)?;
+        let geometry = Geometry::read(edge, &head, shape)?;
+        let ring = map(&fds[1], 0, shape.ring).map_err(failed)?;
+        let slab = fds.get(2).map(|fd| map(fd, shape.slab, 0)).transpose().map_err(failed)?;
         let cursors = cursors.iter().map(|fd| Cursor::attach(edge, fd)).collect::<Result<Vec<_>>>()?;
-        let word = |offset| map.word64(offset).load(Ordering::Relaxed);
-        let (messages, bytes) = (word(layout::D_MESSAGES), word(layout::D_BYTES));
-        let blocked_ns = word(layout::D_BLOCKED_NS);
-        let (position, offset) = (0, 0);
-        let edge = edge.to_owned();
-        let (staged, limit, ended) = (None, 0, false);
-        let mut producer =
-            Self { edge, map, cursors, geometry, position, offset, staged, limit, messages, bytes, blocked_ns, ended };
+        put(head.atomic64(layout::H_SLEEPING), 0, Ordering::SeqCst); // of one that died asleep
+        let word = |offset| head.word64(offset).load(Ordering::Relaxed);
+        let slab = slab.map(|map| Slab {
+            map,
+            extents: Extents::new(shape.slab),
+            taken: word(layout::H_EXTENT_COUNT),
+            pending: None,
+        });
+        let counts = Counts::read(&head, layout::H_COUNTS);
+        let mut producer = Self {
+            edge: edge.to_owned(),
+            slab,
+            geometry,
+            cursors,
+            live: 0,
+            large: layout::LARGE.min(shape.ring as usize / 4),
+            position: 0,
+            offset: 0,
+            staged: None,
+            holds: false,
+            limit: 0,
+            slowest: 0,
+            slowest_is: 0,
+            claim: word(layout::H_CLAIM),
+            high_water: word(layout::H_HIGH_WATER),
+            counter: Counter::new(&head, layout::H_COUNTS, &counts),
+            counts,
+            blocked_ns: word(layout::H_BLOCKED_NS),
+            ended: false,
+            head,
+            ring,
+        };
         producer.recover()?;
         Ok(producer)
     }
 
-    /// Finds the tail: behind the last record that was published, whoever published it.
+    /// Finds the tail: behind the last record that was published, whoever published it. Counts what a predecessor had
+    /// not come to count, and finds the extents that are in use.
     fn recover(&mut self) -> Result<()> {
-        let slowest = self.cursors.iter().filter(|c| !c.detached()).map(Cursor::released).filter(|r| *r != DETACHED);
-        if let Some(from) = slowest.min() {
-            let first = self.map.atomic64(self.geometry.head + self.geometry.offset(from & !7));
-            let _ = first.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed); // touches, changes nothing
-            let (tail, ended) = find_tail(&self.edge, &self.map, &self.geometry, from)?;
-            self.position = tail;
-            self.offset = self.geometry.offset(tail);
-            self.ended = ended;
-            self.limit = from + self.geometry.capacity;
+        let live = self.cursors.iter().filter(|c| !c.detached()).map(Cursor::released).filter(|r| *r != DETACHED);
+        let mut live: Vec<_> = live.collect();
+        live.sort_unstable();
+        let Some(&slowest) = live.first() else { return Ok(()) };
+        // A page is written before it is read: a first read would have the kernel map fifteen neighbours too.
+        let first = self.ring.atomic64(self.geometry.offset(self.counts.position & !7));
+        let _ = first.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed); // touches, changes nothing
+        let nonsense = |what| poisoned(&self.edge, what);
+        let found = find_tail(&self.ring, &self.geometry, self.counts, &live).map_err(nonsense)?;
+        let Tail { position, ended, counts } = found;
+        if !is_position(slowest) || slowest > position || position - slowest > self.geometry.capacity {
+            return Err(nonsense("a cursor where no record is"));
+        }
+        if let Some(slab) = &mut self.slab {
+            let each = |end, place: Place| keep(&mut slab.extents, end, place);
+            let tail = records::follow(&self.ring, &self.geometry, slowest, None, each).map_err(nonsense)?;
+            if tail.0 != position {
+                return Err(nonsense("a cursor where no record is"));
+            }
+        }
+        (self.position, self.offset, self.ended) = (position, self.geometry.offset(position), ended);
+        self.slowest = slowest;
+        // Conservative if it is nonsense: who looks on takes more for overwritten than was.
+        let last = slowest + self.geometry.capacity;
+        self.claim = if (position..=last).contains(&self.claim) { self.claim } else { last };
+        self.limit = self.claim;
+        if counts != self.counts {
+            self.counts = counts;
+            self.counter.write(&self.head, &counts);
         }
         Ok(())
     }
 
     /// Bytes of the longest message.
     pub fn max_message(&self) -> usize {
-        layout::max_message(self.geometry.capacity) as usize
+        self.geometry.shape().max_message() as usize
     }
 
     /// Where the next message will lie: it grows by what records take, headers counted.
@@ -134,9 +222,9 @@ impl Producer {
     pub fn write_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>, until: Until<'_>) -> Result<()> {
         let all = || {
             for message in messages {
-                self.make_room(message.len(), until)?;
-                self.room(message.len()).copy_from_slice(message);
-                self.stage(message.len());
+                let mut reservation = self.reserve(message.len(), until)?;
+                reservation.as_mut_slice().copy_from_slice(message);
+                reservation.stage_len(message.len());
             }
             Ok(())
         };
@@ -151,27 +239,94 @@ impl Producer {
     }
 
     /// Room for a message of at most `len` bytes, when there is.
+    #[inline]
     pub fn reserve(&mut self, len: usize, until: Until<'_>) -> Result<Reservation<'_>> {
         self.make_room(len, until)?;
         Ok(self.reserved(len))
     }
 
     /// Room that [`Self::wait_room`] has found.
+    #[inline]
     pub(crate) fn reserved(&mut self, len: usize) -> Reservation<'_> {
-        debug_assert!(self.position + (layout::record_len(len) + WORD) as u64 <= self.limit);
-        Reservation { producer: self, len }
+        let extent = if self.is_large(len) { self.slab.as_mut().and_then(|slab| slab.pending.take()) } else { None };
+        debug_assert!(self.position + (self.record_len(len) + WORD) as u64 <= self.limit);
+        debug_assert!(extent.map_or(!self.is_large(len), |e| e.len >= len as u64));
+        Reservation { producer: self, len, extent }
     }
 
     /// Room for a message of at most `len` bytes, if there is now.
     pub fn try_reserve(&mut self, len: usize) -> Result<Option<Reservation<'_>>> {
         let needed = self.needed(len)?;
-        if needed > self.limit {
-            self.refresh()?;
-            if needed > self.limit {
-                return Ok(None);
+        if (needed > self.limit || self.is_large(len)) && !self.try_room(len, needed)? {
+            return Ok(None);
+        }
+        Ok(Some(self.reserved(len)))
+    }
+
+    /// From now on staged messages become visible by [`Self::publish`] alone. Else they do, too, when something must
+    /// wait for room, which consumers may make only once they have seen them. Who holds them gets
+    /// [`Error::TooLong`] when they and the next do not fit together.
+    pub fn hold_staged(&mut self, hold: bool) {
+        self.holds = hold;
+    }
+
+    /// Makes visible what is staged.
+    #[inline]
+    pub fn publish(&mut self) {
+        let Some(Staged { offset, word, position, messages }) = self.staged.take() else { return };
+        self.terminate();
+        self.make_visible(offset, word, position);
+        self.counts.position = self.position;
+        self.counter.write(&self.head, &self.counts);
+        let kind = (messages.ilog2() as usize).min(layout::BATCHES - 1);
+        let batches = self.head.atomic64(layout::H_BATCHES + 8 * kind);
+        put(batches, batches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Where the first staged message lies, and the header that makes it and all others visible: what a journal keeps, to
+    /// [`redo`](Self::redo) the publication should this process die before it. Nothing may be staged behind them before
+    /// they are published. `None` if nothing is staged.
+    pub fn first_staged(&mut self) -> Option<(u64, u64)> {
+        let Staged { word, position, .. } = self.staged?;
+        self.terminate();
+        fence(Ordering::Release); // the journal's entry comes after all of it
+        Some((position, word))
+    }
+
+    /// Publishes what a predecessor had staged and noted in a journal, if it did not come to it. Whether it was left to
+    /// do. Only right after attaching. The entry is held against the ring: one that cannot be is an error.
+    pub fn redo(&mut self, position: u64, word: u64) -> Result<bool> {
+        if position < self.position && is_position(position) {
+            return Ok(false);
+        }
+        let fresh = position == self.position && self.staged.is_none() && !self.ended;
+        let (mut messages, mut counts) = (0, self.counts);
+        let mut places = Vec::new();
+        let mut follow = || {
+            records::follow(&self.ring, &self.geometry, position, Some(word), |end, place| {
+                messages += 1;
+                counts.add(place.len);
+                places.push((end, place));
+                Ok(())
+            })
+        };
+        let end = if fresh { follow() } else { Err("a journal for another place") };
+        let nonsense = |what| poisoned(&self.edge, what);
+        let (end, ended) = end.map_err(nonsense)?;
+        if ended || messages == 0 || end + WORD as u64 > self.slowest + self.geometry.capacity {
+            return Err(nonsense("a journal of something else"));
+        }
+        if let Some(slab) = &mut self.slab {
+            for (end, place) in places {
+                keep(&mut slab.extents, end, place).map_err(|what| poisoned(&self.edge, what))?;
             }
         }
-        Ok(Some(Reservation { producer: self, len }))
+        self.staged = Some(Staged { offset: self.offset, word, position, messages });
+        (self.position, self.offset) = (end, self.geometry.offset(end));
+        self.limit = self.limit.max(end + WORD as u64); // the predecessor had claimed it
+        self.counts = counts;
+        self.publish();
+        Ok(true)
     }
 
     /// Ends the stream: consumers read what was sent, then the end. Nothing can follow.
@@ -183,20 +338,41 @@ impl Producer {
         }
     }
 
+    #[inline]
+    fn is_large(&self, len: usize) -> bool {
+        len >= self.large && self.slab.is_some()
+    }
+
+    /// What a message of `len` bytes takes in the ring.
+    #[inline]
+    fn record_len(&self, len: usize) -> usize {
+        if self.is_large(len) { layout::REFERENCE } else { layout::record_len(len) }
+    }
+
     /// How far a message of `len` bytes would reach, the header behind it counted, if it may be sent at all.
-    fn needed(&self, len: usize) -> Result<u64> {
+    #[inline]
+    fn needed(&mut self, len: usize) -> Result<u64> {
         if len > self.max_message() {
-            return Err(Error::TooLong { edge: self.edge.clone(), len, max: self.max_message() });
+            return Err(self.too_long(len, self.max_message()));
         }
         if self.ended {
             return Err(Error::Finished { edge: self.edge.clone() });
         }
-        if self.cursors.iter().all(Cursor::detached) {
-            return Err(self.closed());
+        while self.cursors[self.live].detached() {
+            if self.live + 1 == self.cursors.len() {
+                return Err(self.closed());
+            }
+            self.live += 1;
         }
-        Ok(self.position + (layout::record_len(len) + WORD) as u64)
+        Ok(self.position + (self.record_len(len) + WORD) as u64)
     }
 
+    #[cold]
+    fn too_long(&self, len: usize, max: usize) -> Error {
+        Error::TooLong { edge: self.edge.clone(), len, max }
+    }
+
+    #[cold]
     fn closed(&self) -> Error {
         Error::Closed { edge: self.edge.clone() }
     }
@@ -204,12 +380,26 @@ impl Producer {
     #[inline]
     fn make_room(&mut self, len: usize, until: Until<'_>) -> Result<()> {
         let needed = self.needed(len)?;
-        if needed <= self.limit { Ok(()) } else { self.wait_for_room(needed, until) }
+        if needed <= self.limit && !self.is_large(len) { Ok(()) } else { self.wait_for_room(len, needed, until) }
     }
 
-    /// Looks at every cursor again. Says whose is the furthest behind.
-    fn refresh(&mut self) -> Result<usize> {
-        let mut slowest = None;
+    /// Looks whether there is room now: claims it, and takes an extent for a large message.
+    fn try_room(&mut self, len: usize, needed: u64) -> Result<bool> {
+        // Each time for a large message: what was just released is still in the cache.
+        self.refresh()?;
+        self.note_high_water();
+        if needed > self.slowest + self.geometry.capacity {
+            return Ok(false);
+        }
+        if needed > self.limit {
+            self.claim_up_to(needed);
+        }
+        Ok(!self.is_large(len) || self.take_extent(len))
+    }
+
+    /// Looks at every cursor again.
+    fn refresh(&mut self) -> Result<()> {
+        let (mut slowest, visible) = (None, self.visible());
         for (i, cursor) in self.cursors.iter_mut().enumerate() {
             if cursor.detached() {
                 continue;
@@ -218,7 +408,7 @@ impl Producer {
             if released == DETACHED {
                 continue;
             }
-            if !released.is_multiple_of(WORD as u64) || released < cursor.seen || released > self.position {
+            if !released.is_multiple_of(WORD as u64) || released < cursor.seen || released > visible {
                 return Err(poisoned(&self.edge, "a cursor where no record is"));
             }
             cursor.seen = released;
@@ -227,114 +417,200 @@ impl Producer {
             }
         }
         let (released, i) = slowest.ok_or_else(|| self.closed())?;
-        self.limit = released + self.geometry.capacity;
-        Ok(i)
+        (self.slowest, self.slowest_is) = (released, i);
+        if let Some(slab) = &mut self.slab {
+            slab.extents.reclaim(released);
+        }
+        Ok(())
+    }
+
+    /// The tail as consumers see it.
+    fn visible(&self) -> u64 {
+        self.staged.map_or(self.position, |staged| staged.position)
+    }
+
+    /// Says that the ring is going to be written up to `needed`, and a step further, before it is.
+    fn claim_up_to(&mut self, needed: u64) {
+        let last = self.slowest + self.geometry.capacity;
+        let claim = (needed + self.geometry.capacity / CLAIMS).min(last);
+        if claim > self.claim {
+            self.claim = claim;
+            put(self.head.atomic64(layout::H_CLAIM), claim, Ordering::Relaxed);
+            fence(Ordering::Release);
+        }
+        self.limit = self.claim.min(last);
+    }
+
+    fn note_high_water(&mut self) {
+        let slab = self.slab.as_ref().map_or(0, |slab| slab.extents.used_bytes());
+        let used = self.position - self.slowest + slab;
+        if used > self.high_water {
+            self.high_water = used;
+            put(self.head.atomic64(layout::H_HIGH_WATER), used, Ordering::Relaxed);
+        }
+    }
+
+    fn take_extent(&mut self, len: usize) -> bool {
+        let Some(slab) = &mut self.slab else { return false };
+        if let Some(unused) = slab.pending.take() {
+            slab.extents.give_back(unused);
+        }
+        let Some(extent) = slab.extents.take(len as u64) else { return false };
+        slab.pending = Some(extent);
+        slab.taken = slab.taken.wrapping_add(1);
+        // Who looks on, and finds this number still the last one, knows what has been overwritten.
+        let word = layout::extent_word(extent.offset, extent.len);
+        put(self.head.atomic64(layout::H_EXTENTS + 8 * (slab.taken % 2) as usize), word, Ordering::Release);
+        put(self.head.atomic64(layout::H_EXTENT_COUNT), slab.taken, Ordering::Release);
+        fence(Ordering::Release);
+        true
     }
 
     #[cold]
-    fn wait_for_room(&mut self, needed: u64, until: Until<'_>) -> Result<()> {
-        self.refresh()?;
-        if needed <= self.limit {
+    fn wait_for_room(&mut self, len: usize, needed: u64, until: Until<'_>) -> Result<()> {
+        if self.try_room(len, needed)? {
             return Ok(());
         }
-        self.publish(); // whoever is to make room must see what there is to read
+        if !self.holds {
+            self.publish(); // whoever is to make room must see what there is to read
+        } else if self.can_never_fit(len, needed) {
+            return Err(self.too_long(len, self.max_message()));
+        }
         let mut spinner = Spinner::new(self.geometry.wait);
-        let result = self.sleep_for_room(needed, until, &mut spinner);
+        let result = self.sleep_for_room(len, needed, until, &mut spinner);
         let ns = spinner.elapsed_ns();
         if ns > 0 {
             self.blocked_ns = self.blocked_ns.wrapping_add(ns);
-            self.map.atomic64(layout::D_BLOCKED_NS).store(self.blocked_ns, Ordering::Relaxed);
+            put(self.head.atomic64(layout::H_BLOCKED_NS), self.blocked_ns, Ordering::Relaxed);
         }
         result
     }
 
-    fn sleep_for_room(&mut self, needed: u64, until: Until<'_>, spinner: &mut Spinner) -> Result<()> {
+    /// Whether there is no room though everything that is visible were released.
+    fn can_never_fit(&self, len: usize, needed: u64) -> bool {
+        let visible = self.visible();
+        let slab_stuck = |slab: &Slab| slab.extents.wanted(len as u64, visible).is_none();
+        needed - visible > self.geometry.capacity
+            || needed <= self.slowest + self.geometry.capacity && self.slab.as_ref().is_some_and(slab_stuck)
+    }
+
+    fn sleep_for_room(&mut self, len: usize, needed: u64, until: Until<'_>, spinner: &mut Spinner) -> Result<()> {
         let mut generous = true;
         loop {
-            self.refresh()?;
-            if needed <= self.limit {
+            if self.try_room(len, needed)? {
                 return Ok(());
+            }
+            if self.holds && self.can_never_fit(len, needed) {
+                return Err(self.too_long(len, self.max_message()));
             }
             if spinner.spin(&until)? {
                 continue;
             }
             // Announce the sleep, look again, sleep: the consumer moves its cursor, then looks whether we sleep.
-            let enough = needed - self.geometry.capacity;
-            let plenty = (self.limit - self.geometry.capacity + self.geometry.capacity / 4).min(self.position);
+            let enough = self.enough(len, needed);
+            let plenty = (self.slowest + self.geometry.capacity / 4).min(self.visible());
             let (wanted, longest) = if generous { (enough.max(plenty), GENEROUS_SLEEP) } else { (enough, MAX_SLEEP) };
-            self.map.atomic64(layout::D_SLEEPING).store(wanted & !7 | 1, Ordering::SeqCst);
-            let slept = match self.refresh() {
-                Ok(slowest) if needed > self.limit => {
-                    let cursor = &self.cursors[slowest];
-                    until.sleep(&[(cursor.map.word32(layout::C_RELEASED), cursor.seen as u32)], longest)
-                }
-                other => other.map(|_| ()),
-            };
-            self.map.atomic64(layout::D_SLEEPING).store(0, Ordering::SeqCst);
-            slept?;
+            put(self.head.atomic64(layout::H_SLEEPING), wanted & !7 | 1, Ordering::SeqCst);
+            let slept = self.sleep_on_slowest(len, needed, until, longest);
+            put(self.head.atomic64(layout::H_SLEEPING), 0, Ordering::SeqCst);
+            if slept? {
+                return Ok(());
+            }
             generous = false;
         }
     }
 
-    /// The bytes of the next record, for which room has been made.
-    #[inline]
-    fn room(&mut self, len: usize) -> &mut [u8] {
-        let at = self.map.at(self.geometry.head + self.offset + WORD, len);
-        // SAFETY: `at` checked that the bytes are within the mapping, which lives as long as `self`. They lie between
-        // the tail and the slowest cursor: this process's only Producer of the ring is the one who may write there
-        // (a second one is handed out when the first process is dead), no consumer reads past the last published
-        // header, and nothing else in this process makes a reference to them. Mapped memory is initialised.
-        unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), len) }
+    /// The position that must be released before there can be room.
+    fn enough(&self, len: usize, needed: u64) -> u64 {
+        let in_ring = needed.saturating_sub(self.geometry.capacity);
+        let in_slab = || self.slab.as_ref().and_then(|slab| slab.extents.wanted(len as u64, self.visible()));
+        if self.is_large(len) && in_ring <= self.slowest { in_slab().unwrap_or(in_ring) } else { in_ring }
+    }
+
+    /// True: the last look found room.
+    fn sleep_on_slowest(&mut self, len: usize, needed: u64, until: Until<'_>, longest: Duration) -> Result<bool> {
+        self.refresh()?;
+        let slowest = self.slowest_is;
+        let wakes = self.cursors[slowest].map.word32(layout::C_WAKES).load(Ordering::SeqCst);
+        // It may have moved before the number was taken.
+        if self.try_room(len, needed)? {
+            return Ok(true);
+        }
+        if self.slowest_is == slowest {
+            until.sleep(&[(self.cursors[slowest].map.word32(layout::C_WAKES), wakes)], longest)?;
+        } // else another one must be watched
+        Ok(false)
     }
 
     /// Puts a header before the bytes that lie ready, visible with the next [`Self::publish`].
     #[inline]
-    fn stage(&mut self, len: usize) {
-        let word = layout::ready(self.position, len as u32); // `len` is at most max_message, below 2^32
-        match self.staged {
-            None => self.staged = Some((self.offset, word, self.position)),
+    fn stage(&mut self, len: usize, extent: Option<Extent>) {
+        let (word, record) = match extent {
+            None => (layout::ready(self.position, len as u32), layout::record_len(len)), // below 2^32, as max_message is
+            Some(extent) => self.refer(len, extent),
+        };
+        match &mut self.staged {
+            None => {
+                self.staged = Some(Staged { offset: self.offset, word, position: self.position, messages: 1 });
+            }
             // Only reached through the first one's header, which is not there yet.
-            Some(_) => self.map.atomic64(self.geometry.head + self.offset).store(word, Ordering::Relaxed),
+            Some(staged) => {
+                staged.messages += 1;
+                put(self.ring.atomic64(self.offset), word, Ordering::Relaxed);
+            }
         }
-        let record = layout::record_len(len);
         self.position += record as u64;
         self.offset += record;
         if self.offset >= self.geometry.capacity as usize {
             self.offset -= self.geometry.capacity as usize;
         }
-        // They began at what the last producer left there, which may be anything.
-        self.messages = self.messages.wrapping_add(1);
-        self.bytes = self.bytes.wrapping_add(len as u64);
+        self.counts.add(len);
     }
 
-    /// Makes visible what is staged.
+    /// Writes a reference behind where its header will be: that header, and the record's length.
+    fn refer(&mut self, len: usize, extent: Extent) -> (u64, usize) {
+        let end = self.position + layout::REFERENCE as u64;
+        let taken = self.slab.as_mut().map_or(0, |slab| {
+            slab.extents.keep(end, extent);
+            slab.taken
+        });
+        put(self.ring.atomic64(self.offset + WORD), extent.offset, Ordering::Relaxed);
+        put(self.ring.atomic64(self.offset + 2 * WORD), taken, Ordering::Relaxed);
+        (layout::ready_large(self.position, len as u32), layout::REFERENCE)
+    }
+
+    /// Nothing follows what is staged, for now.
     #[inline]
-    fn publish(&mut self) {
-        let Some((offset, word, position)) = self.staged.take() else { return };
-        let tail = self.map.atomic64(self.geometry.head + self.offset);
-        tail.store(layout::not_ready(self.position), Ordering::Relaxed);
-        self.map.atomic64(layout::D_MESSAGES).store(self.messages, Ordering::Relaxed);
-        self.map.atomic64(layout::D_BYTES).store(self.bytes, Ordering::Relaxed);
-        self.map.atomic64(layout::D_WRITTEN).store(self.position, Ordering::Relaxed);
-        self.make_visible(offset, word, position);
+    fn terminate(&self) {
+        put(self.ring.atomic64(self.offset), layout::not_ready(self.position), Ordering::Relaxed);
     }
 
     /// Writes the header that consumers wait for at `position`, and wakes who sleeps there.
     #[inline]
     fn make_visible(&self, offset: usize, word: u64, position: u64) {
-        let at = self.geometry.head + offset;
         if self.geometry.wait == WaitMode::Spin {
-            self.map.atomic64(at).store(word, Ordering::Release);
+            put(self.ring.atomic64(offset), word, Ordering::Release);
             return;
         }
         // Sequentially consistent with the loads of C_SLEEPING below and, in the consumer, with its store there and
         // its last look here: one of the two sees the other.
-        self.map.atomic64(at).store(word, Ordering::SeqCst);
+        put(self.ring.atomic64(offset), word, Ordering::SeqCst);
         let asleep = |c: &Cursor| c.map.word64(layout::C_SLEEPING).load(Ordering::SeqCst) == position | 1;
         if self.cursors.iter().any(asleep) {
-            futex::wake_all(self.map.word32(at));
+            super::steps::step();
+            futex::wake_all(self.ring.word32(offset));
         }
     }
+}
+
+/// A message in use: its extent is nobody else's.
+fn keep(extents: &mut Extents, end: u64, place: Place) -> std::result::Result<(), &'static str> {
+    let Some(extent) = place.extent() else { return Ok(()) };
+    if !extents.take_back(extent) {
+        return Err("two messages in one place");
+    }
+    extents.keep(end, extent);
+    Ok(())
 }
 
 impl Cursor {
@@ -359,8 +635,19 @@ impl Cursor {
 
 impl Reservation<'_> {
     /// Where the message goes. What was there before may show.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.producer.room(self.len)
+        let at = match (self.extent, &self.producer.slab) {
+            (Some(extent), Some(slab)) => slab.map.at(extent.offset as usize, self.len),
+            _ => self.producer.ring.at(self.producer.offset + WORD, self.len),
+        };
+        super::steps::step();
+        // SAFETY: `at` checked that the bytes are within the mapping, which lives as long as the producer. In the ring
+        // they lie between the tail and the slowest cursor, in the slab in an extent that no unreleased record refers
+        // to: this process's only Producer of the ring is the one who may write there (a second one is handed out when
+        // the first process is dead), no consumer reads past the last published header or what no record refers to, and
+        // nothing else in this process makes a reference to them. Mapped memory is initialised.
+        unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), self.len) }
     }
 
     /// Sends it all.
@@ -373,9 +660,43 @@ impl Reservation<'_> {
     ///
     /// # Panics
     /// If that is more than was reserved.
-    pub fn commit_len(self, len: usize) {
-        assert!(len <= self.len, "{len} bytes of a reservation of {}", self.len);
-        self.producer.stage(len);
+    #[inline]
+    pub fn commit_len(mut self, len: usize) {
+        self.put_staged(len);
         self.producer.publish();
+    }
+
+    /// Stages the first `len` bytes: they are sent with the next commit, or [`Producer::publish`].
+    ///
+    /// # Panics
+    /// If that is more than was reserved.
+    pub fn stage_len(mut self, len: usize) {
+        self.put_staged(len);
+    }
+
+    #[inline]
+    fn put_staged(&mut self, len: usize) {
+        assert!(len <= self.len, "{len} bytes of a reservation of {}", self.len);
+        let extent = match self.extent.take() {
+            None => None,
+            Some(mut extent) => {
+                if let Some(slab) = &mut self.producer.slab {
+                    slab.extents.shrink(&mut extent, len as u64);
+                    if len == 0 {
+                        slab.extents.give_back(extent);
+                    }
+                }
+                (len > 0).then_some(extent)
+            }
+        };
+        self.producer.stage(len, extent);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if let (Some(extent), Some(slab)) = (self.extent.take(), &mut self.producer.slab) {
+            slab.extents.give_back(extent);
+        }
     }
 }

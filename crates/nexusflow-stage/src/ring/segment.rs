@@ -1,14 +1,16 @@
 //! The supervisor's side of a ring: makes it, hands it out, ends it for the dead, counts.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nexusflow_sys::atomic::Ordering;
 use nexusflow_sys::map::{ReadMap, WriteMap, page_size};
 use nexusflow_sys::{futex, memfd};
 
+use super::counts::{Counter, Counts};
 use super::layout::{self, DETACHED, Header};
-use super::{Consumer, Geometry, Producer, WaitMode, find_tail};
+use super::records::find_tail;
+use super::{Consumer, Geometry, Producer, Shape, WaitMode, poisoned};
 use crate::error::{Error, Result};
 
 /// What a ring is to be.
@@ -18,17 +20,65 @@ pub struct SegmentOptions<'a> {
     pub name: &'a str,
     /// Bytes; rounded up to whole pages.
     pub capacity: u64,
+    /// Bytes of the longest message. If that is a [large](super::LARGE) one, the capacity is split into a ring and a
+    /// slab, and what fits into the slab can be sent; else what fits into the ring.
+    pub max_message: u64,
     /// From 1 to [`MAX_CONSUMERS`](super::MAX_CONSUMERS).
     pub consumers: usize,
     pub wait: WaitMode,
+    pub memory: Memory,
+    pub on_full: OnFull,
+}
+
+impl Default for SegmentOptions<'_> {
+    /// The shortest ring, for one consumer.
+    fn default() -> Self {
+        Self {
+            name: "",
+            capacity: layout::MIN_CAPACITY,
+            max_message: 0,
+            consumers: 1,
+            wait: WaitMode::default(),
+            memory: Memory::default(),
+            on_full: OnFull::default(),
+        }
+    }
+}
+
+/// Of what the memory is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// The NUMA node that it lies on; else where the first to touch it runs.
+    pub node: Option<u32>,
+    /// Of the slab, or of the ring if there is no slab.
+    pub hugepages: Hugepages,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hugepages {
+    #[default]
+    None,
+    TwoMiB,
+    OneGiB,
+}
+
+/// What becomes of a message for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// It waits.
+    #[default]
+    Block = 0,
+    DropNewest = 1,
+    DropOldest = 2,
 }
 
 /// A ring as the supervisor holds it: every descriptor, and only the words that are counted mapped.
 #[derive(Debug)]
 pub struct Segment {
     edge: String,
-    data: OwnedFd,
-    head: WriteMap,
+    head: (OwnedFd, WriteMap),
+    ring: OwnedFd,
+    slab: Option<OwnedFd>,
     geometry: Geometry,
     cursors: Vec<(OwnedFd, WriteMap)>,
 }
@@ -39,6 +89,12 @@ pub struct Stats {
     /// Sent.
     pub messages: u64,
     pub bytes: u64,
+    pub dropped: u64,
+    /// The most of ring and slab that was in use at once, as far as the producer has looked: it looks now and then, and
+    /// whenever it finds too little room.
+    pub high_water_bytes: u64,
+    /// How many publications were of 1, 2–3, 4–7 … messages; the last counts all longer ones too.
+    pub batches: [u64; layout::BATCHES],
     /// How long the producer has waited for room.
     pub blocked: Duration,
     /// It waits right now.
@@ -48,109 +104,130 @@ pub struct Stats {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConsumerStats {
-    /// Read, as of its last release.
+    /// Released.
     pub messages: u64,
     pub bytes: u64,
+    /// Missed, since they were dropped.
+    pub dropped: u64,
     /// How long it has waited for messages.
     pub waited: Duration,
     /// It waits right now.
     pub sleeps: bool,
     pub detached: bool,
-    /// Of the ring, held by what it has not released, headers counted.
+    /// Sent and not released: bytes of messages.
     pub backlog_bytes: u64,
 }
 
 impl Segment {
     /// Makes a ring with all its memory.
     pub fn create(options: &SegmentOptions<'_>) -> Result<Self> {
-        let SegmentOptions { name, capacity, consumers, wait } = *options;
-        let page = page_size() as u64;
-        if capacity > layout::MAX_CAPACITY || consumers == 0 || consumers > layout::MAX_CONSUMERS {
-            let what = format!("{capacity} bytes for {consumers} consumers");
-            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
-            return Err(Error::Io { doing: "make a ring", source });
-        }
-        let capacity = capacity.max(layout::MIN_CAPACITY).next_multiple_of(page);
-        let geometry = Geometry { head: page as usize, capacity, wait };
+        let SegmentOptions { name, capacity, max_message, consumers, wait, memory, on_full } = *options;
         let failed = |source| Error::Io { doing: "make a ring", source };
-        let data = make(&format!("nexusflow:{name}"), page + capacity, |map| {
-            map.atomic64(layout::D_CAPACITY).store(capacity, Ordering::Relaxed);
-            map.atomic64(layout::D_OFFSET).store(page, Ordering::Relaxed);
-            map.atomic32(layout::D_CONSUMERS).store(consumers as u32, Ordering::Relaxed);
-            map.atomic32(layout::D_WAIT).store(wait as u32, Ordering::Relaxed);
+        let invalid = |what: String| failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
+        if capacity.max(max_message) > layout::MAX_CAPACITY || !(1..=layout::MAX_CONSUMERS).contains(&consumers) {
+            return Err(invalid(format!("{capacity} bytes for {consumers} consumers")));
+        }
+        if on_full != OnFull::Block {
+            return Err(invalid("rings that drop messages are not made yet".to_owned()));
+        }
+        let shape = Shape::of(capacity, max_message);
+        let geometry = Geometry { capacity: shape.ring, slab: shape.slab, wait };
+        let (for_ring, for_slab) = match shape.slab {
+            0 => (memory, Memory::default()),
+            _ => (Memory { hugepages: Hugepages::None, ..memory }, memory),
+        };
+        let page = page_size() as u64;
+        let head = make(&format!("nexusflow:{name}"), page, Memory::default(), |map| {
+            map.atomic64(layout::H_MAGIC).store(layout::MAGIC, Ordering::Relaxed);
+            map.atomic32(layout::H_VERSION).store(layout::VERSION, Ordering::Relaxed);
+            map.atomic64(layout::H_RING).store(shape.ring, Ordering::Relaxed);
+            map.atomic64(layout::H_SLAB).store(shape.slab, Ordering::Relaxed);
+            map.atomic32(layout::H_CONSUMERS).store(consumers as u32, Ordering::Relaxed);
+            map.atomic32(layout::H_WAIT).store(wait as u32, Ordering::Relaxed);
+            map.atomic32(layout::H_ON_FULL).store(on_full as u32, Ordering::Relaxed);
         })
         .map_err(failed)?;
+        let ring = make(&format!("nexusflow:{name}.ring"), shape.ring, for_ring, |_| {}).map_err(failed)?.0;
+        let slab = match shape.slab {
+            0 => None,
+            len => Some(make(&format!("nexusflow:{name}.slab"), len, for_slab, |_| {}).map_err(failed)?.0),
+        };
         let cursors = (0..consumers)
             .map(|i| {
-                let fd = make(&format!("nexusflow:{name}.{i}"), page, |map| {
+                make(&format!("nexusflow:{name}.{i}"), page, Memory::default(), |map| {
+                    map.atomic64(layout::C_MAGIC).store(layout::MAGIC, Ordering::Relaxed);
+                    map.atomic32(layout::C_VERSION).store(layout::VERSION, Ordering::Relaxed);
                     map.atomic32(layout::C_INDEX).store(i as u32, Ordering::Relaxed);
-                })?;
-                let map = WriteMap::new(&fd, page as usize)?;
-                Ok((fd, map))
+                })
             })
             .collect::<std::io::Result<_>>()
             .map_err(failed)?;
-        let head = WriteMap::new(&data, page as usize).map_err(failed)?;
-        Ok(Self { edge: name.to_owned(), data, head, geometry, cursors })
+        Ok(Self { edge: name.to_owned(), head, ring, slab, geometry, cursors })
     }
 
-    /// Bytes of the ring, as rounded.
+    /// What its ends are told beside the descriptors.
+    pub fn shape(&self) -> Shape {
+        self.geometry.shape()
+    }
+
+    /// Bytes of ring and slab, as rounded.
     pub fn capacity(&self) -> u64 {
-        self.geometry.capacity
+        self.shape().total()
     }
 
     pub fn consumers(&self) -> usize {
         self.cursors.len()
     }
 
-    /// What is sent to the producer: the data to write, then every cursor to read.
+    /// What is sent to the producer: head, ring and slab (if there is one) to write, then every cursor to read.
     pub fn producer_fds(&self) -> Result<Vec<OwnedFd>> {
-        let data = self.data.try_clone();
+        let memory = [Some(&self.head.0), Some(&self.ring), self.slab.as_ref()];
+        let memory = memory.into_iter().flatten().map(OwnedFd::try_clone);
         let cursors = self.cursors.iter().map(|(fd, _)| memfd::read_only(fd.as_fd()));
-        [data].into_iter().chain(cursors).collect::<std::io::Result<_>>().map_err(Error::io("hand a ring out"))
+        memory.chain(cursors).collect::<std::io::Result<_>>().map_err(Error::io("hand a ring out"))
     }
 
-    /// What is sent to consumer `i`: the data to read, then its own cursor to write.
+    /// What is sent to consumer `i`: head, ring and slab (if there is one) to read, then its own cursor to write.
     pub fn consumer_fds(&self, i: usize) -> Result<Vec<OwnedFd>> {
-        let data = memfd::read_only(self.data.as_fd());
-        [data, self.cursors[i].0.try_clone()]
-            .into_iter()
+        let memory = [Some(&self.head.0), Some(&self.ring), self.slab.as_ref()];
+        let memory = memory.into_iter().flatten().map(|fd| memfd::read_only(fd.as_fd()));
+        memory
+            .chain([self.cursors[i].0.try_clone()])
             .collect::<std::io::Result<_>>()
             .map_err(Error::io("hand a ring out"))
     }
 
     /// The producer, in this process.
     pub fn producer(&self) -> Result<Producer> {
-        Producer::attach(&self.edge, self.geometry.capacity, self.producer_fds()?, false)
+        Producer::attach(&self.edge, self.shape(), self.producer_fds()?, false)
     }
 
     /// Consumer `i`, in this process.
     pub fn consumer(&self, i: usize) -> Result<Consumer> {
-        Consumer::attach(&self.edge, self.geometry.capacity, self.consumer_fds(i)?, false)
+        Consumer::attach(&self.edge, self.shape(), self.consumer_fds(i)?, false)
     }
 
-    /// Ends the stream of a producer that is gone for good: consumers read what it had published, then the end.
-    /// Harmless when it has ended already. Only while no producer lives. A cursor that holds nonsense is an error, and
-    /// does not keep the end from the other consumers.
+    /// Ends the stream of a producer that is gone for good: consumers read what it had published, then the end. What it
+    /// had not come to count is counted. Harmless when it has ended already. Only while no producer lives.
     pub fn close(&self) -> Result<()> {
-        let Geometry { head, capacity, .. } = self.geometry;
-        let mut nonsense = Ok(());
-        for from in self.ways_to_the_tail() {
-            let map = WriteMap::ring(&self.data, head, capacity as usize).map_err(Error::io("map a ring"))?;
-            match find_tail(&self.edge, &map, &self.geometry, from) {
-                Ok((tail, ended)) => {
-                    if !ended {
-                        let at = head + self.geometry.offset(tail);
-                        map.atomic64(at).store(layout::end(tail), Ordering::SeqCst);
-                        futex::wake_all(map.word32(at));
-                    }
-                    break;
-                }
-                Err(e) => nonsense = nonsense.and(Err(e)),
+        let map = WriteMap::ring(&self.ring, 0, self.geometry.capacity as usize).map_err(Error::io("map a ring"))?;
+        let head = &self.head.1;
+        let counted = Counts::read(head, layout::H_COUNTS);
+        let mut cursors: Vec<_> = self.cursors.iter().filter_map(|(_, cursor)| released(cursor)).collect();
+        cursors.sort_unstable();
+        let tail = find_tail(&map, &self.geometry, counted, &cursors);
+        if let Ok(tail) = tail {
+            if tail.counts != counted {
+                Counter::new(head, layout::H_COUNTS, &counted).write(head, &tail.counts);
+            }
+            if !tail.ended {
+                let at = self.geometry.offset(tail.position);
+                map.atomic64(at).store(layout::end(tail.position), Ordering::SeqCst);
+                futex::wake_all(map.word32(at));
             }
         }
-        self.head.atomic64(layout::D_SLEEPING).store(0, Ordering::SeqCst); // it sleeps no more
-        nonsense
+        head.atomic64(layout::H_SLEEPING).store(0, Ordering::SeqCst); // it sleeps no more
+        tail.map(|_| ()).map_err(|what| poisoned(&self.edge, what))
     }
 
     /// Consumer `i` takes no part any more: it holds nobody back. The producer fails as closed when it was the last.
@@ -162,19 +239,18 @@ impl Segment {
     /// whom it should have.
     pub fn wake_all(&self) -> Result<()> {
         for (_, cursor) in &self.cursors {
-            futex::wake_all(cursor.word32(layout::C_RELEASED));
+            wake_producer(cursor);
         }
-        let Geometry { head, capacity, .. } = self.geometry;
-        let mut data = None;
+        let mut ring = None;
         for (_, cursor) in &self.cursors {
             let sleeping = cursor.word64(layout::C_SLEEPING).load(Ordering::SeqCst);
             if sleeping != 0 {
-                if data.is_none() {
-                    let map = ReadMap::ring(&self.data, head, capacity as usize);
-                    data = Some(map.map_err(Error::io("map a ring"))?);
+                if ring.is_none() {
+                    let map = ReadMap::ring(&self.ring, 0, self.geometry.capacity as usize);
+                    ring = Some(map.map_err(Error::io("map a ring"))?);
                 }
-                if let Some(data) = &data {
-                    futex::wake_all(data.word32(head + self.geometry.offset(sleeping & !7)));
+                if let Some(ring) = &ring {
+                    futex::wake_all(ring.word32(self.geometry.offset(sleeping & !7)));
                 }
             }
         }
@@ -184,45 +260,38 @@ impl Segment {
     /// Whether consumer `i` has released all there will ever be, or is detached.
     pub fn drained(&self, i: usize) -> Result<bool> {
         let Some(released) = released(&self.cursors[i].1) else { return Ok(true) };
-        let at = self.geometry.head + self.geometry.offset(released & !7);
-        let word = memfd::read_u64(self.data.as_fd(), at as u64).map_err(Error::io("read a ring"))?;
+        let at = self.geometry.offset(released & !7);
+        let word = memfd::read_u64(self.ring.as_fd(), at as u64).map_err(Error::io("read a ring"))?;
         Ok(layout::read(word, released, self.geometry.capacity) == Ok(Header::End))
     }
 
     pub fn stats(&self) -> Stats {
-        let head = |offset| self.head.word64(offset).load(Ordering::Relaxed);
-        let written = head(layout::D_WRITTEN);
+        let head = |offset| self.head.1.word64(offset).load(Ordering::Relaxed);
+        let sent = Counts::read(&self.head.1, layout::H_COUNTS);
         let consumers = self.cursors.iter().map(|(_, cursor)| {
-            let word = |offset| cursor.word64(offset).load(Ordering::Relaxed);
             let released = released(cursor);
+            let exact = released.and_then(|at| Counts::read_at(cursor, layout::C_COUNTS, at));
+            let read = exact.unwrap_or_else(|| Counts::read(cursor, layout::C_COUNTS));
             ConsumerStats {
-                messages: word(layout::C_MESSAGES),
-                bytes: word(layout::C_BYTES),
-                waited: Duration::from_nanos(word(layout::C_WAITED_NS)),
-                sleeps: word(layout::C_SLEEPING) != 0,
+                messages: read.messages,
+                bytes: read.bytes,
+                dropped: read.dropped,
+                waited: Duration::from_nanos(cursor.word64(layout::C_WAITED_NS).load(Ordering::Relaxed)),
+                sleeps: cursor.word64(layout::C_SLEEPING).load(Ordering::Relaxed) != 0,
                 detached: released.is_none(),
-                backlog_bytes: released.map_or(0, |r| written.saturating_sub(r)),
+                backlog_bytes: released.map_or(0, |_| sent.bytes.saturating_sub(read.bytes)),
             }
         });
         Stats {
-            messages: head(layout::D_MESSAGES),
-            bytes: head(layout::D_BYTES),
-            blocked: Duration::from_nanos(head(layout::D_BLOCKED_NS)),
-            producer_sleeps: head(layout::D_SLEEPING) != 0,
+            messages: sent.messages,
+            bytes: sent.bytes,
+            dropped: sent.dropped,
+            high_water_bytes: head(layout::H_HIGH_WATER),
+            batches: std::array::from_fn(|i| head(layout::H_BATCHES + 8 * i)),
+            blocked: Duration::from_nanos(head(layout::H_BLOCKED_NS)),
+            producer_sleeps: head(layout::H_SLEEPING) != 0,
             consumers: consumers.collect(),
         }
-    }
-
-    /// Where to look for the tail from, the surest first: the cursors, and what the producer has counted, should none of
-    /// them be a position. Nothing if nobody reads any more.
-    fn ways_to_the_tail(&self) -> Vec<u64> {
-        let mut from: Vec<_> = self.cursors.iter().filter_map(|(_, cursor)| released(cursor)).collect();
-        from.sort_unstable();
-        from.dedup();
-        if !from.is_empty() {
-            from.push(self.head.word64(layout::D_WRITTEN).load(Ordering::Relaxed));
-        }
-        from
     }
 }
 
@@ -233,24 +302,32 @@ fn released(cursor: &WriteMap) -> Option<u64> {
     (!detached && released != DETACHED).then_some(released)
 }
 
-/// The flag is what counts; the cursor is changed so that a producer about to sleep on it does not.
+/// The flag is what counts.
 pub(super) fn detach(cursor: &WriteMap) {
     cursor.atomic32(layout::C_DETACHED).store(1, Ordering::SeqCst);
     cursor.atomic64(layout::C_SLEEPING).store(0, Ordering::SeqCst);
     cursor.atomic64(layout::C_RELEASED).store(DETACHED, Ordering::SeqCst);
-    futex::wake_all(cursor.word32(layout::C_RELEASED));
+    wake_producer(cursor);
 }
 
-/// A memory file with all its memory, magic, version and what `fill` writes, sealed.
-fn make(name: &str, len: u64, fill: impl FnOnce(&WriteMap)) -> std::io::Result<OwnedFd> {
+/// Wakes a producer that sleeps on this cursor, or is about to.
+pub(super) fn wake_producer(cursor: &WriteMap) {
+    cursor.atomic32(layout::C_WAKES).fetch_add(1, Ordering::SeqCst);
+    futex::wake_all(cursor.word32(layout::C_WAKES));
+}
+
+/// A memory file with all its memory, with what `fill` writes, sealed: the one place where memory is made.
+fn make(name: &str, len: u64, memory: Memory, fill: impl FnOnce(&WriteMap)) -> std::io::Result<(OwnedFd, WriteMap)> {
+    if memory != Memory::default() {
+        let what = "memory on a chosen node, or of hugepages, is not made yet";
+        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, what));
+    }
     let fd = memfd::create(name, len)?;
     let map = WriteMap::new(&fd, len as usize)?;
     if map.populate().is_err() {
         memfd::allocate(fd.as_fd(), len)?; // an older kernel; or really no memory, and this says so
     }
-    map.atomic64(layout::D_MAGIC).store(layout::MAGIC, Ordering::Relaxed);
-    map.atomic32(layout::D_VERSION).store(layout::VERSION, Ordering::Relaxed);
     fill(&map);
     memfd::seal(fd.as_fd())?;
-    Ok(fd)
+    Ok((fd, map))
 }
