@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod probe;
 pub mod record;
+pub mod recording;
 pub mod run;
 pub mod spec;
 pub mod topology;
