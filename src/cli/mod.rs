@@ -5,6 +5,7 @@ mod console;
 mod convert;
 mod demo;
 mod dirs;
+mod edge;
 mod explain;
 mod graph;
 mod history;
@@ -63,6 +64,9 @@ enum Verb {
     /// Run, check, show and draw pipelines
     #[command(subcommand)]
     Dag(Dag),
+    /// Look at the edges of a running pipeline, record them, replay what was recorded
+    #[command(subcommand)]
+    Edge(edge::Edge),
     /// Show this machine: packages, caches, cores, CPUs, NUMA nodes
     Topology(topology::Args),
     /// Print the JSON Schema of pipeline files, for editors and CI
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Verb::Dag(Dag::History(args)) => history::history(&args),
         Verb::Dag(Dag::Show(args)) => history::show(&args),
         Verb::Dag(Dag::Logs(args)) => history::logs(&args),
+        Verb::Edge(verb) => edge::run(verb),
         Verb::Topology(args) => topology::run(args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Explain(args) => explain::run(&args),

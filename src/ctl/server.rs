@@ -79,7 +79,9 @@ impl Server {
         while let Some(socket) = listen::accept(&self.listener)? {
             let uid = listen::peer_uid(&socket)?;
             if uid != effective_uid() && uid != 0 {
-                continue; // the file's mode has let it through, so its owner has changed that; still not its business
+                // The file's mode has let it through, so its owner has changed that. Still not its business.
+                turn_away(&socket, format!("this run is uid {}'s, not uid {uid}'s", effective_uid()));
+                continue;
             }
             let free = self.clients.iter().position(Option::is_none);
             let at = match free {
@@ -89,8 +91,7 @@ impl Server {
                     self.clients.len() - 1
                 }
                 None => {
-                    let reason = format!("{MAX_CLIENTS} others are connected to this run already");
-                    let _ = socket::send(&socket, &encode(&Answer::Refused { reason, help: None }), &[]);
+                    turn_away(&socket, format!("{MAX_CLIENTS} others are connected to this run already"));
                     continue;
                 }
             };
@@ -150,6 +151,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Says why, and no more: a new socket has room for it.
+fn turn_away(socket: &OwnedFd, reason: String) {
+    let _ = socket::send(socket, &encode(&Answer::Refused { reason, help: None }), &[]);
 }
 
 fn encode(answer: &Answer) -> Vec<u8> {

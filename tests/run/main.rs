@@ -13,3 +13,4 @@ mod state;
 mod stops;
 mod surroundings;
 mod users;
+mod watch;
