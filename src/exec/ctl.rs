@@ -171,7 +171,7 @@ impl Edges<'_> {
     }
 
     fn stat(&self, gang: &Gang, ring: &Ring) -> RingStat {
-        let stats = ring.segment.stats();
+        let stats = ring.stats();
         let before = gang.rings_of(ring.plan.edge).position(|other| std::ptr::eq(other, ring));
         let consumers = ring.plan.consumers.iter().zip(stats.consumers).map(|(&owner, c)| ConsumerStat {
             consumer: self.name(owner),

@@ -24,7 +24,7 @@ use super::tree::{self, Mark};
 use super::wiring::{Gang, Half};
 use super::{Context, Observer};
 use crate::diag::{Diagnostic, codes};
-use crate::pipeline::{GangId, StageId};
+use crate::pipeline::{EdgeId, GangId, StageId};
 use crate::plan::TaskId;
 use crate::record::{Fact, RunEnded, RunOutcome, RunStarted, StageStarted, Usage};
 use crate::run::{Action, Ending, Event, Exit, State};
@@ -317,7 +317,10 @@ impl<'a> Executor<'a> {
             Action::Signal(task, signal) => self.signal(task, signal.0),
             Action::Kill(task) => self.signal(task, SIGKILL),
             Action::AskDrained(task) => {
-                let drained = self.gangs.get(&self.gang_of(task)).is_none_or(|gang| gang.drained(self.owner(task)));
+                let adapters = self.attempts[task.0 as usize].iter().flat_map(|a| &a.adapters);
+                let fed: Vec<EdgeId> = adapters.filter(|a| a.has_fed()).map(|a| a.edge).collect();
+                let gang = self.gangs.get(&self.gang_of(task));
+                let drained = gang.is_none_or(|gang| gang.drained(self.owner(task), &fed));
                 self.pending.push_back(Event::Drained(task, drained));
             }
             Action::Settled(task, outcome) => {

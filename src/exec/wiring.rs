@@ -4,15 +4,18 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, WaitMode};
+use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Stats, WaitMode};
 use nexusflow_stage::{journal, protocol};
 use nexusflow_sys::event::EventFd;
 use nexusflow_sys::{pipe, socket};
 
 use super::Context;
+use super::adapter::packed::Tallies;
+use super::adapter::{Hold, MAX_FRAME};
 use super::launch::Ends;
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
@@ -20,7 +23,7 @@ use crate::plan::TaskId;
 use crate::probe;
 use crate::record::EdgeEnded;
 use crate::record::human::bytes;
-use crate::spec::{By, Framing, Kind, Wait};
+use crate::spec::{By, Delivery, Framing, Kind, Wait};
 
 /// One gang's edges while it runs.
 #[derive(Debug, Default)]
@@ -38,6 +41,8 @@ pub(super) struct Gang {
 pub(super) struct Ring {
     pub plan: RingPlan,
     pub segment: Segment,
+    /// If it carries blocks of messages, what is in them.
+    pub packed: Option<Arc<Tallies>>,
 }
 
 /// An end of a bound edge that a thread of the runner serves.
@@ -45,6 +50,10 @@ pub(super) struct Half {
     pub edge: EdgeId,
     pub framing: Framing,
     pub max_message: usize,
+    /// If its rings carry blocks: each one's, and which of its readers this is (0 for its writer).
+    pub packed: Option<Vec<(Arc<Tallies>, usize)>>,
+    /// If the program may have a successor that goes on where it had got to.
+    pub hold: Option<Hold>,
     pub side: Side,
     /// The runner's end of the stage's pipe.
     pub pipe: OwnedFd,
@@ -69,6 +78,17 @@ pub(super) struct Wired {
 
 /// One replica of a stage, as rings name their owners.
 type Owner = (StageId, u32);
+
+impl Ring {
+    /// What has gone through it, as far as anyone has told.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.segment.stats();
+        if let Some(packed) = &self.packed {
+            packed.correct(&mut stats);
+        }
+        stats
+    }
+}
 
 impl Half {
     pub fn is_output(&self) -> bool {
@@ -123,7 +143,8 @@ impl Gang {
                 ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;
-            self.rings.push(Ring { plan, segment });
+            let packed = is_packed(cx, edge, id).then(|| Arc::new(Tallies::new(plan.consumers.len())));
+            self.rings.push(Ring { plan, segment, packed });
         }
         Ok(())
     }
@@ -169,18 +190,22 @@ impl Gang {
         }
         let (read, write) = pipe::pipe()?;
         let failed = |e: nexusflow_stage::Error| io::Error::other(e.to_string());
-        let (theirs, ours, side) = match direction {
+        let packed = |(ring, at): (&Ring, usize)| Some((ring.packed.clone()?, at));
+        let (theirs, ours, side, packed) = match direction {
             Direction::Input => {
+                let packed = self.read_by(owner, edge_id).map(packed).collect();
                 let rings = self.read_by(owner, edge_id).map(|(ring, at)| ring.segment.consumer(at));
-                (read, write, Side::Input(rings.collect::<Result<_, _>>().map_err(failed)?))
+                (read, write, Side::Input(rings.collect::<Result<_, _>>().map_err(failed)?), packed)
             }
             Direction::Output => {
+                let packed = self.written_by(owner, edge_id).map(|ring| packed((ring, 0))).collect();
                 let rings = self.written_by(owner, edge_id).map(|ring| ring.segment.producer());
-                (write, read, Side::Output(rings.collect::<Result<_, _>>().map_err(failed)?))
+                (write, read, Side::Output(rings.collect::<Result<_, _>>().map_err(failed)?), packed)
             }
         };
         let max_message = cx.pipeline.edge(edge_id).max_message as usize;
-        halves.push(Half { edge: edge_id, framing, max_message, side, pipe: ours, wake: EventFd::new()? });
+        let wake = EventFd::new()?;
+        halves.push(Half { edge: edge_id, framing, max_message, packed, hold: None, side, pipe: ours, wake });
         Ok(theirs)
     }
 
@@ -244,10 +269,14 @@ impl Gang {
         self.wake_all()
     }
 
-    /// Whether the replica has released all there will ever be for it. Of a kernel pipe nobody can tell from here.
-    pub fn drained(&self, owner: Owner) -> bool {
+    /// Whether the replica has released all there will ever be for it, or its program was given it on these edges. Of a kernel pipe nobody can tell from here.
+    pub fn drained(&self, owner: Owner, fed: &[EdgeId]) -> bool {
         let mine = |r: &Ring| r.plan.consumers.iter().position(|c| *c == owner).map(|at| r.segment.drained(at));
-        self.rings.iter().filter_map(mine).all(|drained| drained.unwrap_or(true))
+        self.rings
+            .iter()
+            .filter(|r| !fed.contains(&r.plan.edge))
+            .filter_map(mine)
+            .all(|drained| drained.unwrap_or(true))
     }
 
     /// A process has died, perhaps between its last word and waking whom it should have.
@@ -260,7 +289,7 @@ impl Gang {
         let at = Timestamp::now();
         let mut ended: Vec<EdgeEnded> = Vec::new();
         for ring in &self.rings {
-            let stats = ring.segment.stats();
+            let stats = ring.stats();
             let edge = &cx.pipeline.edge(ring.plan.edge).name;
             let slot = match ended.iter().position(|e| e.edge == *edge) {
                 Some(slot) => slot,
@@ -330,6 +359,25 @@ pub(super) fn own_edges(cx: &Context, id: StageId) -> impl Iterator<Item = (Edge
     let inputs = stage.inputs.iter().map(|&e| (e, Direction::Input));
     let outputs = stage.outputs.iter().map(|&e| (e, Direction::Output));
     inputs.chain(outputs).filter(move |&(e, _)| !bound(e))
+}
+
+/// Whether the rings of an edge carry blocks of messages: unmodified programs at both ends, which frame alike. When each
+/// message goes its own way, it must stand for itself.
+fn is_packed(cx: &Context, edge: &Edge, id: EdgeId) -> bool {
+    let framing = |&stage: &StageId| {
+        let stage = cx.pipeline.stage(stage);
+        match (&stage.stdin, &stage.stdout) {
+            (Stdin::Edge { edge, framing }, _) if *edge == id => Some(*framing),
+            (_, Stdout::Edge { edge, framing }) if *edge == id => Some(*framing),
+            _ => stage.bind.iter().find(|b| b.edge == id).map(|b| b.framing),
+        }
+    };
+    let mut framings = edge.from.iter().chain(&edge.to).map(framing);
+    let Some(Some(first @ (Framing::Lines | Framing::U32le))) = framings.next() else { return false };
+    // The longest message and what frames it must fit as ever.
+    edge.delivery == Delivery::Broadcast
+        && edge.max_message.saturating_add(MAX_FRAME) <= edge.capacity / 2
+        && framings.all(|framing| framing == Some(first))
 }
 
 pub(super) fn by(by: By) -> protocol::By {

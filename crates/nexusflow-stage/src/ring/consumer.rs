@@ -241,6 +241,11 @@ impl Consumer {
         }
     }
 
+    /// Whether the producer sleeps for room right now.
+    pub fn producer_sleeps(&self) -> bool {
+        self.map.word64(layout::D_SLEEPING).load(Ordering::Relaxed) != 0
+    }
+
     /// Makes sure that a producer which sleeps for room learns what was given back: for who may not come again soon,
     /// neither to release more nor to sleep.
     pub(crate) fn settle(&mut self) {
@@ -426,6 +431,15 @@ impl<'a> Bytes<'a> {
     /// If `to` is shorter.
     pub fn copy_to(&self, to: &mut [u8]) {
         self.map.copy_out(self.at, &mut to[..self.len]);
+    }
+
+    /// Copies as much of its beginning as `to` takes.
+    ///
+    /// # Panics
+    /// If it is shorter than `to`.
+    pub fn copy_start_to(&self, to: &mut [u8]) {
+        assert!(to.len() <= self.len);
+        self.map.copy_out(self.at, to);
     }
 
     /// Copies it behind what `to` has.

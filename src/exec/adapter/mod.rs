@@ -1,0 +1,197 @@
+//! Threads that put unmodified programs on rings: from a ring into a pipe the program reads (`feed`), or from a pipe
+//! the program writes onto a ring (`drain`). They run on the stage's own CPUs.
+
+mod drain;
+mod feed;
+pub(super) mod packed;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use nexusflow_stage::Error as RingError;
+use nexusflow_stage::ring::Bell;
+use nexusflow_sys::event::EventFd;
+use nexusflow_sys::sched;
+
+use drain::{Outlet, drain};
+pub(super) use feed::Hold;
+use feed::{Inlet, feed};
+
+use super::wiring::{Half, Side};
+use crate::diag::{Code, codes};
+use crate::pipeline::EdgeId;
+use crate::plan::TaskId;
+use crate::topology::CpuSet;
+
+/// What is read from a pipe, or gathered for one, at a time: what a pipe holds.
+const BLOCK_BYTES: usize = 64 * 1024;
+/// A thread here holds buffers on the heap and little else.
+const STACK_BYTES: usize = 128 * 1024;
+/// What a block may take beyond its messages.
+pub(super) const MAX_FRAME: u64 = 64;
+/// A `u32le` record stands behind this many bytes.
+const PREFIX: usize = 4;
+
+/// The end of an adapter's work.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub task: TaskId,
+    pub index: usize,
+    pub edge: EdgeId,
+    pub result: Result<(), Problem>,
+}
+
+/// Where adapters report, and what tells the loop to look.
+#[derive(Clone)]
+pub(super) struct Reporter(Sender<Report>, Arc<EventFd>);
+
+pub(super) fn reports(notify: &Arc<EventFd>) -> (Reporter, Receiver<Report>) {
+    let (sender, receiver) = channel();
+    (Reporter(sender, notify.clone()), receiver)
+}
+
+/// What made an adapter give up.
+#[derive(Debug)]
+pub(super) enum Problem {
+    TooLong { len: usize, max: usize },
+    Truncated { have: usize },
+    Ring(RingError),
+    Pipe(io::Error),
+}
+
+impl Problem {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TooLong { .. } | Self::Truncated { .. } => codes::EDGE_FAILED,
+            Self::Ring(_) | Self::Pipe(_) => codes::ADAPTER,
+        }
+    }
+
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => {
+                "raise the edge's `max_message` (and `capacity`), or choose the framing that the program really writes"
+            }
+            Self::Truncated { .. } => "let the program write whole records, or choose another framing",
+            Self::Ring(_) => {
+                "a stage on this edge wrote where it must not: look for the one that misuses its shared memory"
+            }
+            Self::Pipe(_) => "this is the system's own error; its reason stands in the message",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { len, max } => {
+                write!(f, "it wrote a message of at least {len} bytes, and the edge takes {max}")
+            }
+            Self::Truncated { have } => {
+                write!(f, "its output ended inside a record: {have} bytes of it were there")
+            }
+            Self::Ring(e) => write!(f, "{e}"),
+            Self::Pipe(e) => write!(f, "its pipe failed: {}", super::launch::reason(e)),
+        }
+    }
+}
+
+/// How the stage's process ended, as far as its streams go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum ProcessEnd {
+    /// What it left in the pipe counts in full.
+    Well = 1,
+    /// By our wish: what it wrote counts, but an unfinished record is none.
+    Stopped = 2,
+    /// Its gang ends, so that what it left unsent has nobody to go to.
+    Badly = 3,
+}
+
+/// What the loop tells an adapter.
+struct Orders {
+    /// [`LIVES`], or a [`ProcessEnd`].
+    process: AtomicU8,
+    stop: Bell,
+    /// Becomes readable with every order.
+    wake: EventFd,
+    /// By the adapter: what it reads has ended, and the program has been given all of it.
+    fed: AtomicBool,
+}
+
+const LIVES: u8 = 0;
+
+/// A running adapter, as the loop sees it.
+pub(super) struct Adapter {
+    pub edge: EdgeId,
+    orders: Arc<Orders>,
+    /// What it reads for its stage is of no concern once the stage has ended.
+    is_input: bool,
+    done: bool,
+}
+
+impl Adapter {
+    /// `index` in reports is the number of adapters the task had before.
+    pub fn start(half: Half, task: TaskId, index: usize, cpus: &CpuSet, reporter: Reporter) -> io::Result<Self> {
+        let Half { edge, framing, max_message, packed, hold, side, pipe, wake } = half;
+        let process = AtomicU8::new(LIVES);
+        let orders = Arc::new(Orders { process, stop: Bell::new(), wake, fed: AtomicBool::new(false) });
+        let is_input = matches!(side, Side::Input(_));
+        let (theirs, cpus) = (orders.clone(), cpus.clone());
+        let work = move || {
+            // Not allowed there any more? Then it serves its stage from elsewhere.
+            let _ = sched::set_affinity(0, cpus.as_slice());
+            let result = match side {
+                Side::Input(rings) => feed(Inlet { rings, framing, packed, hold }, pipe.into(), &theirs),
+                Side::Output(rings) => {
+                    let packed = packed.and_then(|mut of_rings| of_rings.pop()).map(|(tallies, _)| tallies);
+                    drain(Outlet { rings, framing, max_message, packed }, pipe.into(), &theirs)
+                }
+            };
+            let Reporter(sender, notify) = reporter;
+            if sender.send(Report { task, index, edge, result }).is_ok() {
+                let _ = notify.notify();
+            }
+        };
+        let name = if is_input { "feed" } else { "drain" };
+        thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)?;
+        Ok(Self { edge, orders, is_input, done: false })
+    }
+
+    /// The stage's process is gone.
+    pub fn process_ended(&self, end: ProcessEnd) {
+        self.orders.process.store(end as u8, Ordering::Release);
+        if self.is_input || end == ProcessEnd::Badly {
+            self.orders.stop.ring();
+        }
+        let _ = self.orders.wake.notify();
+    }
+
+    /// Give up now.
+    pub fn stop(&self) {
+        self.orders.stop.ring();
+        let _ = self.orders.wake.notify();
+    }
+
+    /// Whether its program has been given all there will ever be, though not all of it is released.
+    pub fn has_fed(&self) -> bool {
+        self.orders.fed.load(Ordering::Acquire)
+    }
+
+    pub fn done(&mut self) {
+        self.done = true;
+    }
+
+    pub fn is_input(&self) -> bool {
+        self.is_input
+    }
+
+    /// Whether the end of the stage has nothing to wait for here.
+    pub fn is_done(&self) -> bool {
+        self.done || self.is_input
+    }
+}
