@@ -243,7 +243,7 @@ impl Consumer {
 
     /// Whether the producer sleeps for room right now.
     pub fn producer_sleeps(&self) -> bool {
-        self.map.word64(layout::D_SLEEPING).load(Ordering::Relaxed) != 0
+        self.view.head.word64(layout::H_SLEEPING).load(Ordering::Relaxed) != 0
     }
 
     /// Makes sure that a producer which sleeps for room learns what was given back: for who may not come again soon,
