@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nexusflow_stage::ring::WaitMode;
 
 use crate::bucket::{Sample, bracketed};
+use crate::external::{self, Installed};
 use crate::peer::Peer;
 use crate::report::{self, Row};
 use crate::transport::{LAST, Rx, Tx, Writer, read, write};
@@ -23,6 +24,7 @@ pub enum Who {
     Pipe,
     UnixSocket,
     ZeroMq,
+    Dora,
     Lines,
     Futex,
     Memcpy,
@@ -49,6 +51,10 @@ pub struct Case {
 }
 
 impl Who {
+    fn is_here(self, installed: &Installed) -> bool {
+        self != Self::Dora || installed.dora.is_some()
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours(_) => "nexusflow",
@@ -57,6 +63,7 @@ impl Who {
             Self::Pipe => "pipe",
             Self::UnixSocket => "unix-socket",
             Self::ZeroMq => "zeromq",
+            Self::Dora => "dora",
             Self::Lines => "raw-lines",
             Self::Futex => "raw-futex",
             Self::Memcpy => "memcpy",
@@ -75,7 +82,7 @@ impl Metric {
 }
 
 fn all() -> Vec<Case> {
-    use Who::{Futex, Iceoryx2, Iceoryx2Listener, Lines, Memcpy, Ours, Pipe, UnixSocket, ZeroMq};
+    use Who::{Dora, Futex, Iceoryx2, Iceoryx2Listener, Lines, Memcpy, Ours, Pipe, UnixSocket, ZeroMq};
     let (spin, adaptive, block) = (Ours(WaitMode::Spin), Ours(WaitMode::Adaptive), Ours(WaitMode::Block));
     let latency = |mode, bytes, quick, who: &[Who]| Case {
         name: format!("latency/{mode}/{}", size(bytes)),
@@ -103,9 +110,9 @@ fn all() -> Vec<Case> {
         latency("spin", 8 * MIB, false, &[spin, Iceoryx2]),
         latency("spin", 64 * MIB, false, &[spin, Iceoryx2]),
         latency("adaptive", 64, true, &[adaptive, Lines]),
-        latency("block", 64, true, &[block, Futex, Iceoryx2Listener, Pipe, UnixSocket, ZeroMq]),
-        latency("block", 64 * KIB, false, &[block, Iceoryx2Listener, Pipe, UnixSocket, ZeroMq]),
-        latency("block", 8 * MIB, false, &[block, Iceoryx2Listener, Pipe, UnixSocket, ZeroMq]),
+        latency("block", 64, true, &[block, Futex, Iceoryx2Listener, Pipe, UnixSocket, ZeroMq, Dora]),
+        latency("block", 64 * KIB, false, &[block, Iceoryx2Listener, Pipe, UnixSocket, ZeroMq, Dora]),
+        latency("block", 8 * MIB, false, &[block, Iceoryx2Listener, Pipe, UnixSocket, ZeroMq, Dora]),
         rate(64, 1, true, &[spin, Iceoryx2, Pipe, UnixSocket, ZeroMq]),
         rate(64, 64, true, &[spin, Iceoryx2, Pipe, UnixSocket, ZeroMq]),
         rate(KIB, 1, false, &[spin, Iceoryx2, Pipe, UnixSocket, ZeroMq]),
@@ -130,10 +137,14 @@ pub fn run(options: &Options) -> Result<Vec<Row>> {
     let peer = Peer::start(options.cpus[1])?;
     let time = Duration::from_millis(if options.quick { 50 } else { 200 });
     let mut rows = Vec::new();
-    for case in all().iter().filter(|c| c.name.contains(&options.case) && (c.quick || !options.quick)) {
+    let installed = &options.installed;
+    let mut cases = all();
+    cases.retain(|case| case.name.contains(&options.case) && (case.quick || !options.quick));
+    cases.iter_mut().for_each(|case| case.who.retain(|who| who.is_here(installed)));
+    for case in &cases {
         let mut rounds: Vec<Vec<Option<Sample>>> = Vec::new();
         for _ in 0..options.rounds {
-            let round = case.who.iter().map(|&who| bracketed(&peer, || measure(&peer, case, who, time)));
+            let round = case.who.iter().map(|&who| bracketed(&peer, || measure(&peer, case, who, options, time)));
             rounds.push(round.collect::<Result<_>>().map_err(|e| format!("{}: {e}", case.name))?);
         }
         let found = report::compare(case, &rounds);
@@ -143,11 +154,12 @@ pub fn run(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn measure(peer: &Peer, case: &Case, who: Who, time: Duration) -> Result<f64> {
-    match who {
-        Who::Lines => return raw::lines(peer, time),
-        Who::Futex => return raw::futexes(peer, time),
-        Who::Memcpy => return Ok(raw::memcpy(case.bytes, time)),
+fn measure(peer: &Peer, case: &Case, who: Who, options: &Options, time: Duration) -> Result<f64> {
+    match (who, &options.installed.dora) {
+        (Who::Lines, _) => return raw::lines(peer, time),
+        (Who::Futex, _) => return raw::futexes(peer, time),
+        (Who::Memcpy, _) => return Ok(raw::memcpy(case.bytes, time)),
+        (Who::Dora, Some(dora)) => return external::dora(dora, case.bytes),
         _ => {}
     }
     let how = if case.metric == Metric::LatencyNs { "echo" } else { "sink" };

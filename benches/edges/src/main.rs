@@ -7,6 +7,7 @@
 
 mod bucket;
 mod cases;
+mod external;
 mod ours;
 mod peer;
 mod queues;
@@ -28,6 +29,7 @@ usage: edges-bench [--quick] [--rounds N] [--case TEXT] [--cpus A,B] [--json FIL
   --quick      one size of each kind, 5 rounds of 50 ms each
   --rounds N   measurements of each figure (default 5)
   --case TEXT  only the cases whose name contains TEXT
+  --dora COMMAND,FOLDER  also measures dora: its command, and the folder of its dataflow
   --cpus A,B   where the two processes run (default: the first two that may be used)
 ";
 
@@ -36,6 +38,7 @@ pub struct Options {
     rounds: usize,
     case: String,
     cpus: [u32; 2],
+    installed: external::Installed,
     json: Option<PathBuf>,
 }
 
@@ -65,7 +68,8 @@ fn options() -> Result<Options> {
         [a, b, ..] => [a, b],
         _ => return Err("two CPUs are needed".into()),
     };
-    let mut options = Options { quick: false, rounds: 5, case: String::new(), cpus, json: None };
+    let mut options =
+        Options { quick: false, rounds: 5, case: String::new(), cpus, installed: Default::default(), json: None };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
@@ -73,6 +77,11 @@ fn options() -> Result<Options> {
             "--quick" => options.quick = true,
             "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
             "--case" => options.case = value()?,
+            "--dora" => {
+                let value = value()?;
+                let (dora, folder) = value.split_once(',').ok_or("--dora wants COMMAND,FOLDER")?;
+                options.installed.dora = Some((dora.into(), folder.into()));
+            }
             "--json" => options.json = Some(value()?.into()),
             "--cpus" => {
                 let cpus = value()?.split(',').map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;

@@ -1,0 +1,156 @@
+//! The stages of the pipelines that are shot at: `chaos stage ROLE FOLDER ARGUMENTS`, started by the runner.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use nexusflow_stage::{Error, Input, Output, Stage};
+
+use super::rng::mix;
+use super::shapes::BATCH;
+use super::verify::Entry;
+use crate::step::Result;
+
+/// Of each message: source and length, then its number; the rest follows from these.
+const HEAD: usize = 16;
+const SMALL: u64 = 200;
+const LARGE: u64 = 300_000;
+/// How many messages a source sends between two looks whether it shall stop.
+const BETWEEN_LOOKS: u64 = 64;
+
+pub fn main(args: &[String]) -> Result {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["source", folder, how, sizes] => source(Path::new(folder), how, sizes),
+        ["relay", _, _] => relay(),
+        ["sink", folder, how] => sink(Path::new(folder), how),
+        _ => return Err("chaos stage ROLE FOLDER ARGUMENTS".into()),
+    };
+    done.map_err(|e| e.to_string())
+}
+
+type Done = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// How long message `number` of a source is.
+fn len_of(source: u16, number: u64, sizes: &str) -> usize {
+    let n = mix(number ^ u64::from(source) << 48);
+    let large = match sizes {
+        "large" => true,
+        "mixed" => n.is_multiple_of(8),
+        _ => false,
+    };
+    let most = if large { LARGE } else { SMALL };
+    HEAD + ((n >> 8) % most) as usize
+}
+
+fn fill(message: &mut [u8], source: u16, number: u64) {
+    message[..8].copy_from_slice(&(u64::from(source) << 48 | message.len() as u64).to_le_bytes());
+    message[8..HEAD].copy_from_slice(&number.to_le_bytes());
+    let (words, rest) = message[HEAD..].as_chunks_mut::<8>();
+    let pattern = mix(number.wrapping_add(u64::from(source)));
+    for (at, word) in words.iter_mut().enumerate() {
+        *word = pattern.wrapping_add(at as u64).to_le_bytes();
+    }
+    rest.fill(pattern as u8);
+}
+
+/// Whose it is, its number, and whether it is whole.
+fn check(message: &[u8]) -> (u16, u64, bool) {
+    let (heads, _) = message.as_chunks::<8>();
+    let [first, number, ..] = heads else { return (0, 0, false) };
+    let (first, number) = (u64::from_le_bytes(*first), u64::from_le_bytes(*number));
+    let (source, len) = ((first >> 48) as u16, first & 0xffff_ffff_ffff);
+    let mut wanted = vec![0; message.len()];
+    fill(&mut wanted, source, number);
+    (source, number, len == message.len() as u64 && wanted == message)
+}
+
+/// Sends messages, numbered over all its attempts, until the folder says stop.
+fn source(folder: &Path, how: &str, sizes: &str) -> Done {
+    let stage = Stage::from_env()?;
+    let name = stage.outputs()[0].to_owned();
+    let source = u16::try_from(stage.replica())?;
+    let mut output = stage.output(&name)?;
+    let mut number = output.committed().messages + output.dropped();
+    let stop = folder.join("stop");
+    let mut messages = Vec::new();
+    loop {
+        if number % BETWEEN_LOOKS < BATCH as u64 && stop.exists() {
+            break;
+        }
+        match how {
+            "batch" => {
+                let count = 1 + mix(number) % BATCH as u64;
+                messages.clear();
+                messages.extend((number..number + count).map(|n| {
+                    let mut message = vec![0; len_of(source, n, sizes)];
+                    fill(&mut message, source, n);
+                    message
+                }));
+                output.send_batch(messages.iter().map(Vec::as_slice))?;
+                number += count;
+            }
+            _ => {
+                let mut room = output.reserve(len_of(source, number, sizes))?;
+                fill(room.as_mut_slice(), source, number);
+                room.commit();
+                number += 1;
+            }
+        }
+    }
+    let path = folder.join(format!("{source}.sent"));
+    std::fs::write(path, format!("{source} {number}"))?;
+    output.finish();
+    Ok(())
+}
+
+/// Passes every message on, exactly once.
+fn relay() -> Done {
+    let stage = Stage::from_env()?;
+    let (mut input, mut output) = (stage.input("in")?, stage.output("out")?);
+    todo(&stage, &mut input, &mut output)
+}
+
+/// Logs every message before it lets go of it.
+fn sink(folder: &Path, how: &str) -> Done {
+    let stage = Stage::from_env()?;
+    let name = stage.inputs()[0].to_owned();
+    let path = folder.join(format!("{}@{}.seen", stage.name(), stage.replica()));
+    let mut log = Log { file: OpenOptions::new().create(true).append(true).open(path)?, attempt: stage.attempt() };
+    let mut input = stage.input(&name)?;
+    let mut bytes = Vec::new();
+    match how {
+        "batch" => loop {
+            let mut entries = Vec::new();
+            let Some(batch) = input.recv_batch(BATCH)? else { break };
+            for message in batch {
+                bytes.clear();
+                message.append_to(&mut bytes);
+                entries.extend(log.entry(&bytes, 0).to_bytes());
+            }
+            log.file.write_all(&entries)?;
+        },
+        _ => {
+            while let Some(message) = input.recv()? {
+                bytes.clear();
+                message.append_to(&mut bytes);
+                let missed = input.missed();
+                let entry = log.entry(&bytes, missed);
+                log.file.write_all(&entry.to_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Log {
+    file: File,
+    attempt: u32,
+}
+
+impl Log {
+    fn entry(&self, message: &[u8], missed: u64) -> Entry {
+        let (source, number, whole) = check(message);
+        Entry { source, torn: u16::from(!whole), attempt: self.attempt, number, missed }
+    }
+}
