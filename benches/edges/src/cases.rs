@@ -9,7 +9,7 @@ use crate::external::{self, Installed};
 use crate::peer::Peer;
 use crate::report::{self, Row};
 use crate::transport::{LAST, Rx, Tx, Writer, read, write};
-use crate::{Options, Result, ours, queues, raw, streams};
+use crate::{Options, Result, objects, ours, queues, raw, streams};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -25,6 +25,12 @@ pub enum Who {
     UnixSocket,
     ZeroMq,
     Dora,
+    /// In a slab, or each in a sealed memory file of its own.
+    Objects {
+        sealed: bool,
+    },
+    Plasma,
+    Vineyard,
     Lines,
     Futex,
     Memcpy,
@@ -36,6 +42,8 @@ pub enum Metric {
     LatencyNs,
     MessagesPerSecond,
     BytesPerSecond,
+    /// From before the creation until the other side has read all.
+    ObjectNs,
 }
 
 pub struct Case {
@@ -52,18 +60,25 @@ pub struct Case {
 
 impl Who {
     fn is_here(self, installed: &Installed) -> bool {
-        self != Self::Dora || installed.dora.is_some()
+        match self {
+            Self::Dora => installed.dora.is_some(),
+            Self::Plasma => installed.plasma.is_some(),
+            Self::Vineyard => installed.vineyard.is_some(),
+            _ => true,
+        }
     }
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ours(_) => "nexusflow",
+            Self::Ours(_) | Self::Objects { .. } => "nexusflow",
             Self::Iceoryx2 => "iceoryx2",
             Self::Iceoryx2Listener => "iceoryx2-listener",
             Self::Pipe => "pipe",
             Self::UnixSocket => "unix-socket",
             Self::ZeroMq => "zeromq",
             Self::Dora => "dora",
+            Self::Plasma => "plasma",
+            Self::Vineyard => "vineyard",
             Self::Lines => "raw-lines",
             Self::Futex => "raw-futex",
             Self::Memcpy => "memcpy",
@@ -77,6 +92,7 @@ impl Metric {
             Self::LatencyNs => "latency_ns",
             Self::MessagesPerSecond => "messages_per_second",
             Self::BytesPerSecond => "bytes_per_second",
+            Self::ObjectNs => "object_ns",
         }
     }
 }
@@ -102,7 +118,21 @@ fn all() -> Vec<Case> {
         who: who.to_vec(),
         quick,
     };
+    let object = |bytes, sealed, quick| Case {
+        name: format!("object{}/{}", if sealed { "-sealed" } else { "" }, size(bytes)),
+        bytes,
+        batch: 1,
+        mode: "adaptive",
+        metric: Metric::ObjectNs,
+        who: vec![Who::Objects { sealed }, Who::Plasma, Who::Vineyard],
+        quick,
+    };
     vec![
+        object(KIB, false, false),
+        object(MIB, false, true),
+        object(100 * MIB, false, false),
+        object(MIB, true, false),
+        object(100 * MIB, true, false),
         latency("spin", 64, true, &[spin, Lines, Iceoryx2]),
         latency("spin", KIB, false, &[spin, Iceoryx2]),
         latency("spin", 64 * KIB, false, &[spin, Iceoryx2]),
@@ -155,11 +185,19 @@ pub fn run(options: &Options) -> Result<Vec<Row>> {
 }
 
 fn measure(peer: &Peer, case: &Case, who: Who, options: &Options, time: Duration) -> Result<f64> {
-    match (who, &options.installed.dora) {
-        (Who::Lines, _) => return raw::lines(peer, time),
-        (Who::Futex, _) => return raw::futexes(peer, time),
-        (Who::Memcpy, _) => return Ok(raw::memcpy(case.bytes, time)),
-        (Who::Dora, Some(dora)) => return external::dora(dora, case.bytes),
+    let Installed { dora, plasma, vineyard, script } = &options.installed;
+    match (who, dora, plasma, vineyard) {
+        (Who::Lines, ..) => return raw::lines(peer, time),
+        (Who::Futex, ..) => return raw::futexes(peer, time),
+        (Who::Memcpy, ..) => return Ok(raw::memcpy(case.bytes, time)),
+        (Who::Dora, Some(dora), ..) => return external::dora(dora, case.bytes),
+        (Who::Objects { sealed }, ..) => return objects::run(peer, case.bytes, sealed, time),
+        (Who::Plasma, _, Some(python), _) => {
+            return external::store(python, script, "plasma", options.cpus, case.bytes);
+        }
+        (Who::Vineyard, _, _, Some(python)) => {
+            return external::store(python, script, "vineyard", options.cpus, case.bytes);
+        }
         _ => {}
     }
     let how = if case.metric == Metric::LatencyNs { "echo" } else { "sink" };
@@ -222,7 +260,7 @@ fn drive(peer: &Peer, case: &Case, mut tx: impl Tx, mut rx: impl Rx, time: Durat
     peer.done()?;
     let messages = (n * case.batch) as f64;
     Ok(match case.metric {
-        Metric::LatencyNs => sent * 1e9 / n as f64 / 2.0,
+        Metric::LatencyNs | Metric::ObjectNs => sent * 1e9 / n as f64 / 2.0,
         Metric::MessagesPerSecond => messages / all_read,
         Metric::BytesPerSecond => messages * len as f64 / all_read,
     })

@@ -8,6 +8,7 @@
 mod bucket;
 mod cases;
 mod external;
+mod objects;
 mod ours;
 mod peer;
 mod queues;
@@ -30,6 +31,8 @@ usage: edges-bench [--quick] [--rounds N] [--case TEXT] [--cpus A,B] [--json FIL
   --rounds N   measurements of each figure (default 5)
   --case TEXT  only the cases whose name contains TEXT
   --dora COMMAND,FOLDER  also measures dora: its command, and the folder of its dataflow
+  --script FILE, --plasma PYTHON, --vineyard PYTHON
+               also measures these object stores: benches/objects/peer.py, and a Python that has each
   --cpus A,B   where the two processes run (default: the first two that may be used)
 ";
 
@@ -82,6 +85,9 @@ fn options() -> Result<Options> {
                 let (dora, folder) = value.split_once(',').ok_or("--dora wants COMMAND,FOLDER")?;
                 options.installed.dora = Some((dora.into(), folder.into()));
             }
+            "--plasma" => options.installed.plasma = Some(value()?.into()),
+            "--vineyard" => options.installed.vineyard = Some(value()?.into()),
+            "--script" => options.installed.script = value()?.into(),
             "--json" => options.json = Some(value()?.into()),
             "--cpus" => {
                 let cpus = value()?.split(',').map(str::parse).collect::<std::result::Result<Vec<u32>, _>>()?;

@@ -43,14 +43,19 @@ pub fn input(segment: &Segment) -> Result<Input> {
 /// What was made by [`pair`], in the other process.
 pub fn attach(mut fds: Vec<OwnedFd>) -> Result<(Output, Input)> {
     let consumer = fds.split_off(fds.len() / 2);
-    // Head, ring, slab if there is one, cursor.
-    let shape = |fds: &[OwnedFd]| -> Result<Shape> {
-        let len = |fd: &OwnedFd| Ok::<_, std::io::Error>(std::fs::File::from(fd.try_clone()?).metadata()?.len());
-        let slab = if fds.len() == 4 { len(&fds[2])? } else { 0 };
-        Ok(Shape { ring: len(&fds[1])?, slab })
-    };
-    let (there, back) = (shape(&fds)?, shape(&consumer)?);
-    Ok((Output(Producer::from_fds("bench", there, fds)?), Input(Consumer::from_fds("bench", back, consumer)?)))
+    let shape = shape_of(&consumer)?;
+    Ok((attach_output(fds)?, Input(Consumer::from_fds("bench", shape, consumer)?)))
+}
+
+pub fn attach_output(fds: Vec<OwnedFd>) -> Result<Output> {
+    Ok(Output(Producer::from_fds("bench", shape_of(&fds)?, fds)?))
+}
+
+/// Of head, ring, slab if there is one, and cursor.
+fn shape_of(fds: &[OwnedFd]) -> Result<Shape> {
+    let len = |fd: &OwnedFd| Ok::<_, std::io::Error>(std::fs::File::from(fd.try_clone()?).metadata()?.len());
+    let slab = if fds.len() == 4 { len(&fds[2])? } else { 0 };
+    Ok(Shape { ring: len(&fds[1])?, slab })
 }
 
 impl Tx for Output {
@@ -59,6 +64,17 @@ impl Tx for Output {
         let mut room = self.0.reserve(len, Until::forever())?;
         fill(room.as_mut_slice());
         room.commit();
+        Ok(())
+    }
+
+    #[inline]
+    fn send_batch(&mut self, count: usize, len: usize, mut fill: impl FnMut(&mut [u8])) -> Result<()> {
+        for _ in 0..count {
+            let mut room = self.0.reserve(len, Until::forever())?;
+            fill(room.as_mut_slice());
+            room.stage_len(len);
+        }
+        self.0.publish();
         Ok(())
     }
 }

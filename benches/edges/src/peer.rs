@@ -7,7 +7,7 @@ use std::time::Duration;
 use nexusflow_sys::{sched, socket};
 
 use crate::transport::{LAST, Rx, Tx, read};
-use crate::{Result, ours, queues, raw, streams};
+use crate::{Result, objects, ours, queues, raw, streams};
 
 const VARIABLE: &str = "EDGES_BENCH_PEER";
 /// No measurement takes so long.
@@ -80,6 +80,9 @@ pub fn serve(cpu: &str) -> Result<()> {
 
 fn act(control: &OwnedFd, what: &str, len: usize, fds: Vec<OwnedFd>) -> Result<()> {
     let ready = || -> Result<()> { Ok(socket::send(control, b"done", &[])?) };
+    if let ["objects", sealed, slots] = what.split(' ').collect::<Vec<_>>()[..] {
+        return objects::serve(sealed.parse()?, slots.parse()?, len, fds);
+    }
     match what.split_once(' ') {
         None => raw::echo(what == "futexes", &fds),
         Some((how, "ours")) => {

@@ -97,8 +97,9 @@ pub fn show(case: &Case, rows: &[Row]) {
 
 fn figure(metric: Metric, value: f64) -> String {
     match metric {
-        Metric::LatencyNs if value < 1e4 => format!("{value:.0} ns"),
-        Metric::LatencyNs => format!("{:.1} µs", value / 1e3),
+        Metric::LatencyNs | Metric::ObjectNs if value < 1e4 => format!("{value:.0} ns"),
+        Metric::LatencyNs | Metric::ObjectNs if value < 1e7 => format!("{:.1} µs", value / 1e3),
+        Metric::LatencyNs | Metric::ObjectNs => format!("{:.2} ms", value / 1e6),
         Metric::MessagesPerSecond => format!("{:.2} M/s", value / 1e6),
         Metric::BytesPerSecond => format!("{:.2} GB/s", value / 1e9),
     }
