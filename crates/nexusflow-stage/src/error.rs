@@ -23,6 +23,8 @@ pub enum Error {
     AlreadyOpen { edge: String },
     /// The message is longer than the edge takes.
     TooLong { edge: String, len: usize, max: usize },
+    /// The messages of one batch or transfer do not fit into the edge together.
+    BatchTooLong { edge: String, capacity: u64 },
     /// The edge distributes by key, and the message has none.
     NoKey { edge: String },
     /// The tag of a transfer is longer than [`MAX_TAG`](crate::journal::MAX_TAG).
@@ -79,6 +81,10 @@ impl fmt::Display for Error {
             Self::TooLong { edge, len, max } => write!(
                 f,
                 "a message of {len} bytes is too long for edge `{edge}`, which takes at most {max}: raise its `max_message` or `capacity`"
+            ),
+            Self::BatchTooLong { edge, capacity } => write!(
+                f,
+                "edge `{edge}` holds {capacity} bytes, which is too little for the messages that are to be sent together: commit fewer at a time, or raise its `capacity`"
             ),
             Self::NoKey { edge } => write!(
                 f,

@@ -41,7 +41,7 @@ pub use input::{Input, Messages};
 pub use keep::Kept;
 pub use key::Key;
 pub use object::{Draft, Object, ObjectInput, ObjectOutput};
-pub use output::{Output, Reservation};
+pub use output::{Batch, Output, Reservation};
 pub use ring::Bytes as Message;
 pub use stage::{MAX_RINGS, Stage};
 

@@ -16,7 +16,7 @@ mod producer;
 mod records;
 mod segment;
 mod slab;
-mod steps;
+pub(crate) mod steps;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -24,6 +24,7 @@ mod wait;
 pub use consumer::{Batch, Bytes, Consumer, Next, wait_any};
 pub use layout::{LARGE, MAX_CAPACITY, MAX_CONSUMERS, MIN_CAPACITY, VERSION as LAYOUT_VERSION, max_message};
 pub use producer::{Producer, Reservation};
+pub(crate) use producer::{Savepoint, wait_any_room};
 pub use segment::{ConsumerStats, Hugepages, Memory, OnFull, Segment, SegmentOptions, Stats};
 pub(crate) use wait::Spinner;
 pub use wait::{Bell, MAX_SLEEP, Until, WaitMode};

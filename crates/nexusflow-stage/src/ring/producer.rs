@@ -1,5 +1,7 @@
 //! The writing end of a ring.
 
+mod several;
+
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use super::steps::put;
 use super::wait::Spinner;
 use super::{Geometry, MAX_CONSUMERS, MAX_SLEEP, Shape, Until, WaitMode, check_magic, is_position, poisoned};
 use crate::error::{Error, Result};
+pub(crate) use several::{Savepoint, wait_any_room};
 
 /// How long a producer that sleeps for room asks for more than it needs, so that it is not woken for every message.
 const GENEROUS_SLEEP: Duration = Duration::from_millis(1);
@@ -664,6 +667,13 @@ impl Reservation<'_> {
     pub fn commit_len(mut self, len: usize) {
         self.put_staged(len);
         self.producer.publish();
+    }
+
+    /// Stages it all: it is sent with the next commit, or [`Producer::publish`].
+    #[inline]
+    pub fn stage(self) {
+        let len = self.len;
+        self.stage_len(len);
     }
 
     /// Stages the first `len` bytes: they are sent with the next commit, or [`Producer::publish`].

@@ -102,6 +102,16 @@ impl Extents {
         }
     }
 
+    /// Records that end behind `position` will not be there.
+    pub fn forget_after(&mut self, position: u64) {
+        while let Some(&(end, extent)) = self.used.back()
+            && end > position
+        {
+            self.used.pop_back();
+            self.give_back(extent);
+        }
+    }
+
     /// Up to where records must be released before `len` bytes may be free in one piece: at least that many must be
     /// free in all. `None`: what is in use ends at or before `limit` nowhere.
     pub fn wanted(&self, len: u64, limit: u64) -> Option<u64> {
