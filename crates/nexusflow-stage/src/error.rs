@@ -25,6 +25,8 @@ pub enum Error {
     TooLong { edge: String, len: usize, max: usize },
     /// The messages of one batch or transfer do not fit into the edge together.
     BatchTooLong { edge: String, capacity: u64 },
+    /// The edge is full of what a transfer has read and not committed.
+    Uncommitted { edge: String, held: u64 },
     /// The edge distributes by key, and the message has none.
     NoKey { edge: String },
     /// The tag of a transfer is longer than [`MAX_TAG`](crate::journal::MAX_TAG).
@@ -85,6 +87,10 @@ impl fmt::Display for Error {
             Self::BatchTooLong { edge, capacity } => write!(
                 f,
                 "edge `{edge}` holds {capacity} bytes, which is too little for the messages that are to be sent together: commit fewer at a time, or raise its `capacity`"
+            ),
+            Self::Uncommitted { edge, held } => write!(
+                f,
+                "edge `{edge}` is full: the {held} bytes that were read in the transfer under way stay there until it is committed: commit more often, or raise its `capacity`"
             ),
             Self::NoKey { edge } => write!(
                 f,

@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::keep::{Keeper, Kept};
-use crate::ring::{Bytes, Consumer, Next, Until, wait_any};
+use crate::ring::{self, Bytes, Consumer, Next, Until, wait_any};
+
+/// How often who holds what it has read looks whether its producer waits for just that: at first, and at most.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LATER_LOOKS: Duration = Duration::from_secs(1);
 
 /// An edge that this stage reads.
 ///
 /// The messages of each producer come in the order they were sent; between producers the turn goes round.
 ///
 /// A message is *released* when the next one is asked for: until then it stays in the edge, so that a restarted
-/// stage is given again what it had not finished with.
+/// stage is given again what it had not finished with. In a [`Transfer`](crate::Transfer) it is released when that is
+/// committed.
 #[derive(Debug)]
 pub struct Input {
     edge: String,
@@ -19,15 +24,46 @@ pub struct Input {
     rings: Vec<Consumer>,
     /// Whose turn it is.
     turn: usize,
-    /// Whose message was given out last, and is not released yet.
-    held: Option<usize>,
+    held: Held,
     pub(crate) keeper: Keeper,
+    /// Nothing is released but by [`Self::commit`], and rings that have ended stay.
+    transfers: bool,
+}
+
+/// What was given out last, and is not released yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    /// A message of this ring.
+    One(usize),
+    /// Messages of any.
+    Batch,
+}
+
+/// Messages that came in one go: see [`Input::recv_batch`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    current: ring::Batch<'a>,
+    /// The rings that follow, and the number of the next.
+    next: std::iter::Chain<std::slice::IterMut<'a, Consumer>, std::slice::IterMut<'a, Consumer>>,
+    turn: &'a mut usize,
+    left: usize,
+}
+
+/// What a look at all rings has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// A message, in the ring whose turn it is.
+    Message,
+    Nothing,
+    /// All have ended.
+    End,
 }
 
 impl Input {
     pub(crate) fn new(edge: &str, rings: Vec<Consumer>) -> Self {
         let keeper = Keeper::new(rings.len());
-        Self { edge: edge.to_owned(), rings, turn: 0, held: None, keeper }
+        Self { edge: edge.to_owned(), rings, turn: 0, held: Held::Nothing, keeper, transfers: false }
     }
 
     /// The edge's name.
@@ -47,56 +83,138 @@ impl Input {
 
     /// The next message, if there is one now; else [`Error::TimedOut`](crate::Error::TimedOut).
     pub fn try_recv(&mut self) -> Result<Option<Bytes<'_>>> {
-        self.give_back();
-        match self.find()? {
-            true => Ok(self.take()),
-            false if self.rings.is_empty() => Ok(None),
-            false => {
-                self.rings.iter_mut().for_each(Consumer::settle); // who only polls never sleeps, which would do it
-                Err(Error::TimedOut)
-            }
-        }
+        Ok(if self.look(None)? { self.take() } else { None })
     }
 
     /// The next message, when there is one before the wait is over.
     pub fn recv_until(&mut self, until: Until<'_>) -> Result<Option<Bytes<'_>>> {
+        Ok(if self.look(Some(until))? { self.take() } else { None })
+    }
+
+    /// What [`recv`](Self::recv) would give, which stays the next. What came before it is released.
+    pub fn peek(&mut self) -> Result<Option<Bytes<'_>>> {
+        self.peek_until(Until::forever())
+    }
+
+    /// What [`try_recv`](Self::try_recv) would give, which stays the next.
+    pub fn try_peek(&mut self) -> Result<Option<Bytes<'_>>> {
+        if self.look(None)? { self.seen() } else { Ok(None) }
+    }
+
+    /// What [`recv_until`](Self::recv_until) would give, which stays the next.
+    pub fn peek_until(&mut self, until: Until<'_>) -> Result<Option<Bytes<'_>>> {
+        if self.look(Some(until))? { self.seen() } else { Ok(None) }
+    }
+
+    /// The next messages, one at least and `max` at most, when there is one; `None` when all producers have ended.
+    ///
+    /// It waits for no more than the first, and costs less than asking for each. Producers are served in turn: between
+    /// two turns of one, every other gives `max` messages at most. All are released when the next is asked for.
+    pub fn recv_batch(&mut self, max: usize) -> Result<Option<Incoming<'_>>> {
+        self.recv_batch_until(max, Until::forever())
+    }
+
+    /// The next messages, if there are any now; else [`Error::TimedOut`](crate::Error::TimedOut).
+    pub fn try_recv_batch(&mut self, max: usize) -> Result<Option<Incoming<'_>>> {
+        Ok(if self.look(None)? { Some(self.take_batch(max)) } else { None })
+    }
+
+    /// The next messages, when there is one before the wait is over.
+    pub fn recv_batch_until(&mut self, max: usize, until: Until<'_>) -> Result<Option<Incoming<'_>>> {
+        Ok(if self.look(Some(until))? { Some(self.take_batch(max)) } else { None })
+    }
+
+    /// Releases what was given out, then looks for a message until there is one; once, if there is nothing to wait for.
+    /// False: all producers have ended.
+    #[inline]
+    fn look(&mut self, until: Option<Until<'_>>) -> Result<bool> {
         self.give_back();
         loop {
-            if self.find()? {
-                return Ok(self.take());
+            match (self.find()?, until) {
+                (Found::Message, _) => return Ok(true),
+                (Found::End, _) => return Ok(false),
+                (Found::Nothing, Some(until)) => self.wait(until)?,
+                (Found::Nothing, None) => {
+                    self.rings.iter_mut().for_each(Consumer::settle); // who only polls never sleeps, which would do it
+                    return Err(Error::TimedOut);
+                }
             }
-            if self.rings.is_empty() {
-                return Ok(None);
-            }
-            wait_any(&mut self.rings, until)?;
         }
     }
 
     /// Goes round once, to a ring that has a message. Rings that have ended leave.
-    fn find(&mut self) -> Result<bool> {
+    #[inline]
+    fn find(&mut self) -> Result<Found> {
+        let mut ended = 0;
         for _ in 0..self.rings.len() {
             if self.turn >= self.rings.len() {
                 self.turn = 0;
             }
             match self.rings[self.turn].try_peek()? {
-                Next::Message(_) => return Ok(true),
+                Next::Message(_) => return Ok(Found::Message),
                 Next::Empty => self.turn += 1,
+                Next::End if self.transfers => {
+                    ended += 1;
+                    self.turn += 1;
+                }
                 Next::End => {
                     let ended = self.rings.remove(self.turn);
                     self.keeper.ended(self.turn, ended);
                 }
             }
         }
-        Ok(false)
+        Ok(if ended == self.rings.len() { Found::End } else { Found::Nothing })
+    }
+
+    #[cold]
+    fn wait(&mut self, until: Until<'_>) -> Result<()> {
+        if !self.transfers {
+            return wait_any(&mut self.rings, until);
+        }
+        // What is held until the transfer is committed may be the very room that the producer waits for.
+        let (mut patience, mut starved) = (FIRST_LOOK, false);
+        loop {
+            match wait_any(&mut self.rings, until.at_most(patience)) {
+                Err(Error::TimedOut) => until.check()?,
+                other => return other,
+            }
+            // Seen twice: a producer that has just begun to wait asks for more than it needs.
+            if let Some(held) = self.rings.iter().find_map(Consumer::starves) {
+                if starved {
+                    return Err(Error::Uncommitted { edge: self.edge.clone(), held });
+                }
+                starved = true;
+            } else {
+                (patience, starved) = ((patience * 2).min(LATER_LOOKS), false);
+            }
+        }
     }
 
     /// The message that was found.
+    #[inline]
     fn take(&mut self) -> Option<Bytes<'_>> {
         let turn = self.turn;
         self.turn += 1;
-        self.held = Some(turn);
+        self.held = Held::One(turn);
         self.keeper.taken(self.rings[turn].position());
         self.rings[turn].take()
+    }
+
+    fn seen(&mut self) -> Result<Option<Bytes<'_>>> {
+        match self.rings[self.turn].try_peek()? {
+            Next::Message(message) => Ok(Some(message)),
+            Next::Empty | Next::End => Ok(None), // it was found: it is there
+        }
+    }
+
+    fn take_batch(&mut self, max: usize) -> Incoming<'_> {
+        self.held = Held::Batch;
+        let (before, from) = self.rings.split_at_mut(self.turn);
+        self.turn += 1;
+        let mut next = from.iter_mut().chain(before);
+        let max = max.max(1);
+        let current = next.next().map(|ring| ring.batch(max)).expect("a message was found there");
+        Incoming { current, next, turn: &mut self.turn, left: max }
     }
 
     /// All messages, copied. Each is released when the next is asked for.
@@ -104,7 +222,7 @@ impl Input {
         Messages { input: self }
     }
 
-    /// Gives back the message that came last, for who will not ask for another soon.
+    /// Gives back what came last, for who will not ask for more soon. In a transfer its commit does.
     pub fn release(&mut self) {
         self.give_back();
         self.rings.iter_mut().for_each(Consumer::settle);
@@ -115,23 +233,85 @@ impl Input {
     ///
     /// An edge that is full of kept messages takes no more: keep few, and not for long.
     pub fn keep(&mut self) -> Option<Kept> {
-        self.held.map(|ring| self.keeper.keep(ring))
+        match self.held {
+            Held::One(ring) => Some(self.keeper.keep(ring)),
+            Held::Nothing | Held::Batch => None,
+        }
     }
 
     /// Lets a kept message go: it is released as if it had not been kept.
     pub fn let_go(&mut self, kept: Kept) {
-        self.keeper.let_go(kept, &mut self.rings, self.held);
+        let held = match self.held {
+            Held::One(ring) => Some(ring),
+            Held::Nothing => None,
+            Held::Batch => return self.keeper.forget(kept), // released with the batch
+        };
+        match self.transfers {
+            true => self.keeper.forget(kept),
+            false => self.keeper.let_go(kept, &mut self.rings, held),
+        }
     }
 
+    #[inline]
     fn give_back(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.keeper.release(held, &mut self.rings[held]);
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            _ if self.transfers => {}
+            Held::Nothing => {}
+            Held::One(ring) => self.keeper.release(ring, &mut self.rings[ring]),
+            Held::Batch => self.release_all(),
         }
+    }
+
+    fn release_all(&mut self) {
+        for (i, ring) in self.rings.iter_mut().enumerate().filter(|(_, ring)| ring.held()) {
+            self.keeper.release(i, ring);
+        }
+    }
+
+    /// From now on messages are released by [`Self::commit`] alone.
+    pub(crate) fn transfer(&mut self) {
+        self.transfers = true;
+    }
+
+    /// How far each ring has been read that was read since the last commit.
+    pub(crate) fn progress(&self) -> impl Iterator<Item = (u32, u64)> {
+        let read = |(i, ring): (usize, &Consumer)| ring.held().then(|| (self.keeper.name(i), ring.position()));
+        self.rings.iter().enumerate().filter_map(read)
+    }
+
+    /// Releases what was read.
+    pub(crate) fn commit(&mut self) {
+        self.held = Held::Nothing;
+        self.release_all();
+        self.rings.iter_mut().for_each(Consumer::settle);
+    }
+
+    pub(crate) fn rings(&mut self) -> &mut [Consumer] {
+        &mut self.rings
     }
 
     /// Reads no more: the producers go on without this stage, or stop if it was the last to read.
     pub fn detach(self) {
         self.rings.into_iter().for_each(Consumer::detach);
+    }
+}
+
+impl<'a> Iterator for Incoming<'a> {
+    type Item = Bytes<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Bytes<'a>> {
+        loop {
+            if let Some(message) = self.current.next() {
+                self.left -= 1;
+                return Some(message);
+            }
+            if self.left == 0 {
+                return None;
+            }
+            self.current = self.next.next()?.batch(self.left);
+            *self.turn += 1;
+        }
     }
 }
 
@@ -146,5 +326,70 @@ impl Iterator for Messages<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.input.recv().map(|message| message.map(|m| m.to_vec())).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Producer, Segment, SegmentOptions, WaitMode};
+
+    fn edge(rings: usize) -> (Vec<Producer>, Input, Vec<Segment>) {
+        let options = SegmentOptions { name: "test", capacity: 4096, wait: WaitMode::Block, ..Default::default() };
+        let segments: Vec<_> = (0..rings).map(|_| Segment::create(&options).unwrap()).collect();
+        let producers = segments.iter().map(|s| s.producer().unwrap()).collect();
+        let consumers = segments.iter().map(|s| s.consumer(0).unwrap()).collect();
+        (producers, Input::new("test", consumers), segments)
+    }
+
+    fn send(producer: &mut Producer, numbers: std::ops::Range<u8>) {
+        numbers.for_each(|n| producer.write(&[n], Until::forever()).unwrap());
+    }
+
+    fn take(input: &mut Input, max: usize) -> Vec<u8> {
+        input.try_recv_batch(max).unwrap().unwrap().map(|m| m.to_vec()[0]).collect()
+    }
+
+    #[test]
+    fn a_batch_is_taken_from_all_in_turn_and_released_with_the_next() {
+        let (mut producers, mut input, segments) = edge(3);
+        send(&mut producers[0], 0..10);
+        send(&mut producers[2], 20..23);
+        let released = |i: usize| segments[i].stats().consumers[0].messages;
+        assert_eq!(take(&mut input, 4), [0, 1, 2, 3]);
+        send(&mut producers[1], 10..11);
+        assert_eq!(released(0), 0);
+        assert_eq!(take(&mut input, 4), [10, 20, 21, 22], "the first has had its turn");
+        assert_eq!((released(0), released(2)), (4, 0));
+        assert_eq!(take(&mut input, 100), [4, 5, 6, 7, 8, 9]);
+        assert!(matches!(input.try_recv_batch(9), Err(Error::TimedOut)));
+        assert_eq!((released(0), released(1), released(2)), (10, 1, 3));
+        producers.iter_mut().for_each(Producer::finish);
+        assert!(input.recv_batch(9).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_of_a_batch_was_not_looked_at_comes_again() {
+        let (mut producers, mut input, _segments) = edge(2);
+        send(&mut producers[0], 0..4);
+        assert_eq!(input.recv_batch(9).unwrap().unwrap().next().unwrap().to_vec(), [0]);
+        assert_eq!(input.recv().unwrap().unwrap().to_vec(), [1]);
+        assert_eq!(take(&mut input, 0), [2], "one at least");
+    }
+
+    #[test]
+    fn a_look_ahead_does_not_advance() {
+        let (mut producers, mut input, segments) = edge(2);
+        assert!(matches!(input.try_peek(), Err(Error::TimedOut)));
+        send(&mut producers[1], 0..2);
+        assert_eq!(input.peek().unwrap().unwrap().to_vec(), [0]);
+        assert_eq!(input.try_peek().unwrap().unwrap().to_vec(), [0]);
+        assert_eq!(input.recv().unwrap().unwrap().to_vec(), [0]);
+        assert_eq!(segments[1].stats().consumers[0].messages, 0);
+        assert_eq!(input.peek().unwrap().unwrap().to_vec(), [1]);
+        assert_eq!(segments[1].stats().consumers[0].messages, 1);
+        producers.iter_mut().for_each(Producer::finish);
+        assert_eq!(input.recv().unwrap().unwrap().to_vec(), [1]);
+        assert!(input.peek().unwrap().is_none());
     }
 }

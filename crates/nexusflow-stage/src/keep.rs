@@ -59,6 +59,19 @@ impl Keeper {
         }
     }
 
+    /// The ring's number, as it was before any left.
+    pub fn name(&self, ring: usize) -> u32 {
+        self.names[ring]
+    }
+
+    /// It is kept no more, and released with what it is part of.
+    pub fn forget(&mut self, kept: Kept) {
+        let this = (kept.ring, kept.position);
+        if let Some(at) = self.kept.iter().position(|k| *k == this) {
+            self.kept.swap_remove(at);
+        }
+    }
+
     pub fn let_go(&mut self, kept: Kept, rings: &mut [Consumer], held: Option<usize>) {
         let this = (kept.ring, kept.position);
         if let Some(at) = self.kept.iter().position(|k| *k == this) {

@@ -37,7 +37,7 @@ pub mod ring;
 mod stage;
 
 pub use error::{Error, Result};
-pub use input::{Input, Messages};
+pub use input::{Incoming, Input, Messages};
 pub use keep::Kept;
 pub use key::Key;
 pub use object::{Draft, Object, ObjectInput, ObjectOutput};

@@ -265,6 +265,35 @@ impl Consumer {
         }
     }
 
+    /// How many bytes of the ring it holds, if the producer waits for just them.
+    pub(crate) fn starves(&self) -> Option<u64> {
+        let held = self.reader.position - self.released;
+        let sleeper = self.view.head.word64(layout::H_SLEEPING).load(Ordering::SeqCst);
+        let starves = match self.view.geometry.wait {
+            // It does not say that it waits. Half the ring always has room for the next message.
+            WaitMode::Spin => held > self.view.geometry.capacity / 2,
+            WaitMode::Adaptive | WaitMode::Block => sleeper != 0 && self.released < sleeper & !7,
+        };
+        (held > 0 && starves).then_some(held)
+    }
+
+    /// Moves on to where a predecessor had read to, and releases all before. Only right after attaching. Does nothing
+    /// if that was released. A position that no message begins at is an error.
+    pub fn go_to(&mut self, position: u64) -> Result<()> {
+        while self.reader.position < position {
+            match self.look()? {
+                Record::Message(_) => self.advance(),
+                Record::NotReady | Record::End => break,
+            }
+        }
+        if self.reader.position != position && self.held() || self.reader.position < position {
+            return Err(poisoned(&self.edge, "a journal of something else"));
+        }
+        self.release();
+        self.settle();
+        Ok(())
+    }
+
     /// Takes no part any more. What it had not released is lost to it; others go on.
     pub fn detach(self) {
         segment::detach(&self.cursor);

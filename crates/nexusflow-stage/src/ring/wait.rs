@@ -83,6 +83,12 @@ impl<'a> Until<'a> {
         Self { bell: Some(bell), ..self }
     }
 
+    /// No longer than that from now, either.
+    pub(crate) fn at_most(self, after: Duration) -> Self {
+        let then = Instant::now().checked_add(after);
+        Self { deadline: self.deadline.into_iter().chain(then).min(), ..self }
+    }
+
     /// Whether the wait is over, and how.
     pub(crate) fn check(&self) -> Result<()> {
         match (self.bell, self.deadline) {
