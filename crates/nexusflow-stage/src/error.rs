@@ -27,6 +27,10 @@ pub enum Error {
     BatchTooLong { edge: String, capacity: u64 },
     /// The edge is full of what a transfer has read and not committed.
     Uncommitted { edge: String, held: u64 },
+    /// A transfer is to end with something that it has not committed.
+    NotCommitted { edge: String },
+    /// The stage has a transfer already.
+    SecondTransfer,
     /// The edge distributes by key, and the message has none.
     NoKey { edge: String },
     /// The tag of a transfer is longer than [`MAX_TAG`](crate::journal::MAX_TAG).
@@ -92,6 +96,13 @@ impl fmt::Display for Error {
                 f,
                 "edge `{edge}` is full: the {held} bytes that were read in the transfer under way stay there until it is committed: commit more often, or raise its `capacity`"
             ),
+            Self::NotCommitted { edge } => write!(
+                f,
+                "what was read or sent on edge `{edge}` since the last commit would be lost: commit it before the transfer is finished"
+            ),
+            Self::SecondTransfer => {
+                f.write_str("a stage has one transfer at most, with all inputs and outputs that belong together")
+            }
             Self::NoKey { edge } => write!(
                 f,
                 "edge `{edge}` distributes `by: key`, so each message is sent with its key: `send_to(key, message)`, `reserve_to(key, len)`"

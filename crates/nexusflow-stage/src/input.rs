@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::journal::Mark;
 use crate::keep::{Keeper, Kept};
 use crate::ring::{self, Bytes, Consumer, Next, Until, wait_any};
 
@@ -28,6 +29,10 @@ pub struct Input {
     pub(crate) keeper: Keeper,
     /// Nothing is released but by [`Self::commit`], and rings that have ended stay.
     transfers: bool,
+    /// In a transfer: which edge of the stage it is.
+    number: u32,
+    /// Of rings that are not here yet: how far an earlier process has read them.
+    pending: Vec<Mark>,
 }
 
 /// What was given out last, and is not released yet.
@@ -63,7 +68,16 @@ enum Found {
 impl Input {
     pub(crate) fn new(edge: &str, rings: Vec<Consumer>) -> Self {
         let keeper = Keeper::new(rings.len());
-        Self { edge: edge.to_owned(), rings, turn: 0, held: Held::Nothing, keeper, transfers: false }
+        Self {
+            edge: edge.to_owned(),
+            rings,
+            turn: 0,
+            held: Held::Nothing,
+            keeper,
+            transfers: false,
+            number: 0,
+            pending: Vec::new(),
+        }
     }
 
     /// The edge's name.
@@ -254,8 +268,10 @@ impl Input {
 
     #[inline]
     fn give_back(&mut self) {
+        if self.transfers {
+            return;
+        }
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            _ if self.transfers => {}
             Held::Nothing => {}
             Held::One(ring) => self.keeper.release(ring, &mut self.rings[ring]),
             Held::Batch => self.release_all(),
@@ -268,15 +284,33 @@ impl Input {
         }
     }
 
-    /// From now on messages are released by [`Self::commit`] alone.
-    pub(crate) fn transfer(&mut self) {
-        self.transfers = true;
+    /// Finishes what an earlier process committed to and had not come to. From now on messages are released by
+    /// [`Self::commit`] alone.
+    pub(crate) fn transfer<'m>(&mut self, number: u32, marks: impl Iterator<Item = &'m Mark>) -> Result<()> {
+        for mark in marks {
+            match self.rings.get_mut(mark.ring as usize) {
+                Some(ring) => ring.go_to(mark.position)?,
+                None => self.pending.push(*mark),
+            }
+        }
+        (self.transfers, self.number) = (true, number);
+        Ok(())
     }
 
-    /// How far each ring has been read that was read since the last commit.
-    pub(crate) fn progress(&self) -> impl Iterator<Item = (u32, u64)> {
-        let read = |(i, ring): (usize, &Consumer)| ring.held().then(|| (self.keeper.name(i), ring.position()));
-        self.rings.iter().enumerate().filter_map(read)
+    /// What a transfer that is committed now is to release.
+    pub(crate) fn read(&self, marks: &mut Vec<Mark>) {
+        let held = self.rings.iter().enumerate().filter(|(_, ring)| ring.held());
+        let read = |(i, ring): (usize, &Consumer)| Mark {
+            edge: self.number,
+            ring: self.keeper.name(i),
+            position: ring.position(),
+            word: 0,
+        };
+        marks.extend(self.pending.iter().copied().chain(held.map(read)));
+    }
+
+    pub(crate) fn is_uncommitted(&self) -> bool {
+        self.held != Held::Nothing
     }
 
     /// Releases what was read.
@@ -284,10 +318,6 @@ impl Input {
         self.held = Held::Nothing;
         self.release_all();
         self.rings.iter_mut().for_each(Consumer::settle);
-    }
-
-    pub(crate) fn rings(&mut self) -> &mut [Consumer] {
-        &mut self.rings
     }
 
     /// Reads no more: the producers go on without this stage, or stop if it was the last to read.

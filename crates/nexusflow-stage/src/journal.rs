@@ -13,6 +13,7 @@ use nexusflow_sys::map::{WriteMap, page_size};
 use nexusflow_sys::memfd;
 
 use crate::error::{Error, Result};
+use crate::ring::steps::put;
 
 /// Bytes of the longest tag of a transfer.
 pub const MAX_TAG: usize = 256;
@@ -145,9 +146,10 @@ impl Journal {
         if marks.len() > self.room {
             return Err(bad("room for fewer rings than this stage has"));
         }
+        fence(Ordering::Release); // what was staged and what it says of the rings come before it
         let number = self.number.wrapping_add(1).max(1); // what it began at may be anything
         let slot = self.slot(number);
-        let write = |at: usize, word: u64| self.map.atomic64(slot + at).store(word, Ordering::Relaxed);
+        let write = |at: usize, word: u64| put(self.map.atomic64(slot + at), word, Ordering::Relaxed);
         write(S_NUMBER, number);
         write(S_TAG_LEN, tag.len() as u64);
         write(S_MARKS, marks.len() as u64);
@@ -163,7 +165,7 @@ impl Journal {
             write(at + 16, mark.word);
         }
         // Released, and what follows stays behind it: nothing of a transfer is seen before it is committed.
-        self.map.atomic64(J_SELECTOR).store(number, Ordering::SeqCst);
+        put(self.map.atomic64(J_SELECTOR), number, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         self.number = number;
         Ok(())

@@ -35,15 +35,18 @@ mod output;
 pub mod protocol;
 pub mod ring;
 mod stage;
+mod transfer;
 
 pub use error::{Error, Result};
 pub use input::{Incoming, Input, Messages};
+pub use journal::MAX_TAG;
 pub use keep::Kept;
 pub use key::Key;
 pub use object::{Draft, Object, ObjectInput, ObjectOutput};
 pub use output::{Batch, Output, Reservation};
 pub use ring::Bytes as Message;
 pub use stage::{MAX_RINGS, Stage};
+pub use transfer::{Inputs, Outputs, Transfer};
 
 /// The guide for authors, whose programs are compiled as tests.
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::journal::Mark;
 use crate::key::{self, Key};
 use crate::protocol::By;
 use crate::ring::{self, Producer, Savepoint, Until, wait_any_room};
@@ -24,6 +25,8 @@ pub struct Output {
     /// Whose turn it is.
     turn: usize,
     visible: Visible,
+    /// In a transfer: which edge of the stage it is.
+    number: u32,
     /// For the next [`Batch`].
     spare: Vec<Savepoint>,
 }
@@ -74,7 +77,7 @@ impl Output {
     pub fn new(edge: &str, max_message: usize, by: By, rings: Vec<Producer>) -> Self {
         let max_message = rings.iter().map(Producer::max_message).fold(max_message, usize::min);
         let edge = edge.to_owned();
-        Self { edge, max_message, by, rings, turn: 0, visible: Visible::AtOnce, spare: Vec::new() }
+        Self { edge, max_message, by, rings, turn: 0, visible: Visible::AtOnce, number: 0, spare: Vec::new() }
     }
 
     /// The edge's name.
@@ -305,18 +308,41 @@ impl Output {
         Error::Closed { edge: self.edge.clone() }
     }
 
-    /// From now on messages become visible by [`publish`](Self::publish) only.
-    pub(crate) fn on_commit(&mut self) {
+    /// Finishes what an earlier process committed to and had not come to. From now on messages become visible by
+    /// [`publish`](Self::publish) only.
+    pub(crate) fn transfer<'m>(&mut self, number: u32, marks: impl Iterator<Item = &'m Mark>) -> Result<()> {
+        for mark in marks {
+            match self.rings.get_mut(mark.ring as usize) {
+                Some(ring) if !ring.is_closed() => _ = ring.redo(mark.position, mark.word)?,
+                Some(_) => {} // nobody is there to see it, nor its tail
+                None => return Err(Error::Journal { what: format!("no ring of edge `{}`", self.edge) }),
+            }
+        }
+        self.number = number;
+        self.on_commit();
+        Ok(())
+    }
+
+    /// What a transfer that is committed now is to publish.
+    pub(crate) fn staged(&mut self, marks: &mut Vec<Mark>) {
+        let edge = self.number;
+        marks.extend((0..).zip(&mut self.rings).filter_map(|(ring, producer)| {
+            let (position, word) = producer.first_staged()?;
+            Some(Mark { edge, ring, position, word })
+        }));
+    }
+
+    pub(crate) fn is_uncommitted(&self) -> bool {
+        self.rings.iter().any(Producer::is_staged)
+    }
+
+    fn on_commit(&mut self) {
         self.visible = Visible::OnCommit;
         self.rings.iter_mut().for_each(|ring| ring.hold_staged(true));
     }
 
     pub(crate) fn publish(&mut self) {
         self.rings.iter_mut().for_each(Producer::publish);
-    }
-
-    pub(crate) fn rings(&mut self) -> &mut [Producer] {
-        &mut self.rings
     }
 }
 

@@ -8,6 +8,7 @@ use nexusflow_sys::socket;
 
 use crate::error::{Error, Result};
 use crate::input::Input;
+use crate::journal::{Entry, Journal};
 use crate::names;
 use crate::output::Output;
 use crate::protocol::{
@@ -15,6 +16,7 @@ use crate::protocol::{
     Refusal, RingInfo, ToStage, VERSIONS,
 };
 use crate::ring::{Consumer, Producer};
+use crate::transfer::Transfer;
 
 /// The most rings of one edge that one stage has.
 pub const MAX_RINGS: u32 = 4096;
@@ -32,6 +34,7 @@ struct Session {
     control: OwnedFd,
     /// By number of edge.
     opened: Vec<bool>,
+    transfers: bool,
 }
 
 impl Stage {
@@ -74,7 +77,7 @@ impl Stage {
             }
         }
         let opened = vec![false; all.len()];
-        Ok(Self { identity, edges: all, session: Mutex::new(Session { control, opened }) })
+        Ok(Self { identity, edges: all, session: Mutex::new(Session { control, opened, transfers: false }) })
     }
 
     /// The stage's name in the pipeline file.
@@ -130,6 +133,35 @@ impl Stage {
         let rings = self.attach(edge, |ring, fds| Producer::from_fds(name, ring.shape, fds))?;
         let EdgeInfo { max_message, by, .. } = self.edges[edge];
         Ok(Output::new(name, usize::try_from(max_message).unwrap_or(usize::MAX), by, rings))
+    }
+
+    /// Opens edges whose messages are received, worked on and sent exactly once, also when this process is killed at any
+    /// instant and followed by another: all that was received and sent, and a tag, is [committed](Transfer::commit)
+    /// together.
+    ///
+    /// A stage has one transfer, and an edge in it is used in no other way. Inputs may be none, and so may outputs.
+    pub fn transfer(&self, inputs: &[&str], outputs: &[&str]) -> Result<Transfer> {
+        let find =
+            |names: &[&str], direction| names.iter().map(|n| self.find(n, direction)).collect::<Result<Vec<_>>>();
+        let (input_edges, output_edges) = (find(inputs, Direction::Input)?, find(outputs, Direction::Output)?);
+        let (journal, entry) = self.journal()?;
+        let number = |edge: &usize| u32::try_from(*edge).unwrap_or(u32::MAX); // at most MAX_EDGES
+        let inputs = inputs.iter().map(|name| self.input(name)).collect::<Result<Vec<_>>>()?;
+        let outputs = outputs.iter().map(|name| self.output(name)).collect::<Result<Vec<_>>>()?;
+        let inputs = input_edges.iter().map(number).zip(inputs).collect();
+        let outputs = output_edges.iter().map(number).zip(outputs).collect();
+        Transfer::begin(journal, entry, inputs, outputs)
+    }
+
+    fn journal(&self) -> Result<(Journal, Entry)> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut session.transfers, true) {
+            return Err(Error::SecondTransfer);
+        }
+        match request(&session.control, &FromStage::Journal, None)? {
+            (ToStage::Journal { len }, fds) if fds.len() == 1 => Journal::open(&fds[0], len),
+            _ => Err(unexpected()),
+        }
     }
 
     fn names(&self, direction: Direction) -> Vec<&str> {

@@ -36,6 +36,11 @@ impl Producer {
         self.cursors[self.live..].iter().all(super::Cursor::detached)
     }
 
+    /// Whether something is staged.
+    pub(crate) fn is_staged(&self) -> bool {
+        self.staged.is_some()
+    }
+
     pub(crate) fn savepoint(&self) -> Savepoint {
         Savepoint { position: self.position, offset: self.offset, counts: self.counts, staged: self.staged }
     }
