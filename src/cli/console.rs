@@ -33,6 +33,8 @@ pub struct Console {
     tasks: u32,
     ended: u32,
     running: BTreeSet<String>,
+    /// To be started again.
+    resting: BTreeSet<String>,
     counts: [u32; 6],
     /// Stages with more than one replica.
     replicated: HashSet<String>,
@@ -59,6 +61,7 @@ impl Console {
             tasks: 0,
             ended: 0,
             running: BTreeSet::new(),
+            resting: BTreeSet::new(),
             counts: [0; 6],
             edges: vec![],
             replicated,
@@ -98,10 +101,18 @@ impl Console {
 
     fn stage_ended(&mut self, ended: &StageEnded) {
         let name = self.name(&ended.stage, ended.replica);
-        self.running.remove(&name);
+        let reason = ended.reason.as_deref().unwrap_or_default();
+        if !self.running.remove(&name) {
+            self.revive(&name, ended.attempt);
+        }
+        if let Some(wait) = ended.restart_in_s {
+            let (again, wait) = (self.paint("33;1", "again  "), duration(wait));
+            self.line(&format!("{again} {name}: {reason}; attempt {} in {wait}", ended.attempt + 1));
+            self.resting.insert(name);
+            return;
+        }
         self.ended += 1;
         self.counts[ended.outcome as usize] += 1;
-        let reason = ended.reason.as_deref().unwrap_or_default();
         match ended.outcome {
             Outcome::Succeeded if self.tasks > MANY => self.milestone(),
             Outcome::Succeeded => {
@@ -117,6 +128,14 @@ impl Console {
                 self.line(&format!("{} {name}{colon}", self.paint("31;1", "failed ")));
                 self.last_words(ended);
             }
+        }
+    }
+
+    /// What had succeeded begins anew with its gang: it does not count yet.
+    fn revive(&mut self, name: &str, attempt: u32) {
+        if attempt > 1 && !self.resting.remove(name) {
+            self.ended -= 1;
+            self.counts[Outcome::Succeeded as usize] -= 1;
         }
     }
 
@@ -185,6 +204,7 @@ impl Observer for Console {
                 if self.tasks <= MANY && self.bar.is_none() {
                     self.chat(&format!("started {name}, process {} on {}", started.pid, cpus(&started.cpus)));
                 }
+                self.revive(&name, started.attempt);
                 self.running.insert(name);
             }
             Fact::StageEnded(ended) => self.stage_ended(ended),

@@ -16,29 +16,30 @@ pub struct Log {
     pub path: PathBuf,
 }
 
-/// The logs of a stage (`hash`), of one replica (`hash@2`), or all: by stage, then replica.
+/// The logs of a stage (`hash`), of one replica (`hash@2`), or all: by stage, then replica, then attempt.
 pub fn find(folder: &Path, stage: Option<&str>) -> Result<Vec<Log>, String> {
     let entries = std::fs::read_dir(folder).map_err(|e| format!("its logs are gone: {}: {e}", folder.display()))?;
     let mut logs: Vec<_> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let (stage, replica) = parse_log_name(path.file_name()?.to_str()?)?;
-            Some((stage.to_owned(), replica, path))
+            let (stage, replica, attempt) = parse_log_name(path.file_name()?.to_str()?)?;
+            Some((stage.to_owned(), replica, attempt, path))
         })
         .collect();
     logs.sort();
-    let all = logs.into_iter().map(|(stage, replica, path)| {
-        let title = replica.map_or(stage.clone(), |r| format!("{stage}@{r}"));
-        (stage, Log { title, path })
+    let all = logs.into_iter().map(|(stage, replica, attempt, path)| {
+        let name = replica.map_or(stage.clone(), |r| format!("{stage}@{r}"));
+        let title = if attempt == 1 { name.clone() } else { format!("{name}, attempt {attempt}") };
+        (stage, name, Log { title, path })
     });
-    let Some(wanted) = stage else { return Ok(all.map(|(_, log)| log).collect()) };
-    let (found, others): (Vec<_>, Vec<_>) = all.partition(|(stage, log)| wanted == stage || wanted == log.title);
+    let Some(wanted) = stage else { return Ok(all.map(|(_, _, log)| log).collect()) };
+    let (found, others): (Vec<_>, Vec<_>) = all.partition(|(stage, name, _)| wanted == stage || wanted == name);
     if found.is_empty() {
-        let mut stages: Vec<_> = others.into_iter().map(|(stage, _)| stage).collect();
+        let mut stages: Vec<_> = others.into_iter().map(|(stage, ..)| stage).collect();
         stages.dedup();
         return Err(format!("no log of `{wanted}`; there are logs of: {}", stages.join(", ")));
     }
-    Ok(found.into_iter().map(|(_, log)| log).collect())
+    Ok(found.into_iter().map(|(_, _, log)| log).collect())
 }
 
 /// Prints logs one after the other, each under its title if there are several; for a terminal without its escapes.

@@ -6,15 +6,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use nexusflow_sys::event::{Epoll, EventFd, EventFlags, Events};
 use nexusflow_sys::guardian::Guardian;
-use nexusflow_sys::signal::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGTERM, SignalFd};
+use nexusflow_sys::signal::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM, SignalFd};
 use nexusflow_sys::{children, guardian, process, signal};
 
 use super::adapter::{self, Adapter, ProcessEnd};
+use super::attempt::{Attempt, Told};
 use super::control::{Control, Next};
 use super::ctl::RunSocket;
 use super::preparer::{self, Preparer};
@@ -26,9 +27,9 @@ use super::{Context, Observer};
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{EdgeId, GangId, StageId};
 use crate::plan::TaskId;
-use crate::record::{Fact, RunEnded, RunOutcome, RunStarted, StageStarted, Usage};
-use crate::run::{Action, Ending, Event, Exit, State};
-use crate::spec::Signal;
+use crate::record::{EdgeEnded, Fact, RunEnded, RunOutcome, RunStarted, StageStarted, Usage};
+use crate::run::{Action, Ending, Event, Exit, Outcome, State};
+use crate::spec::{Scope, Signal};
 
 const HELD: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGCHLD];
 
@@ -74,57 +75,6 @@ mod token {
     }
 }
 
-/// One process of a task, from the request to make it until its task settles.
-struct Attempt {
-    number: u32,
-    begun: Instant,
-    /// Zero until it runs.
-    pid: u32,
-    pidfd: Option<OwnedFd>,
-    log: Option<String>,
-    /// Ends of pipes that wait for its process; then the threads that serve them.
-    halves: Vec<Half>,
-    adapters: Vec<Adapter>,
-    control: Option<Control>,
-    exit: Option<(Exit, Usage)>,
-    /// The same for its adapters.
-    end: Option<ProcessEnd>,
-    told: Told,
-    /// `Ended` has been said.
-    over: bool,
-    trouble: Option<String>,
-}
-
-/// What a process was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Stop,
-    Kill,
-}
-
-impl Attempt {
-    /// To its whole tree; if it has ended, what it wrote may still be on its way to someone who does not take it.
-    fn signal(&mut self, mark: Mark, signal: i32) {
-        let kill = signal == SIGKILL;
-        self.told = if kill || self.told == Told::Kill { Told::Kill } else { Told::Stop };
-        match &self.pidfd {
-            Some(pidfd) => {
-                tree::signal_tree(self.pid, pidfd.as_fd(), mark, signal);
-                if !kill {
-                    tree::signal_tree(self.pid, pidfd.as_fd(), mark, SIGCONT); // a stopped process could not obey
-                }
-            }
-            None => {
-                self.halves.clear(); // its edges never opened, and will not
-                if kill {
-                    self.adapters.iter().for_each(Adapter::stop);
-                }
-            }
-        }
-    }
-}
-
 struct Executor<'a> {
     cx: Arc<Context>,
     observers: &'a mut [Box<dyn Observer>],
@@ -144,6 +94,8 @@ struct Executor<'a> {
     attempts: Vec<Option<Box<Attempt>>>,
     gangs: BTreeMap<GangId, Gang>,
     run_socket: RunSocket,
+    /// What had gone through edges of gangs that began anew.
+    emptied: HashMap<GangId, Vec<EdgeEnded>>,
     /// Why the gang's edges could not be made.
     unprepared: HashMap<GangId, Diagnostic>,
     pending: VecDeque<Event>,
@@ -184,6 +136,7 @@ impl<'a> Executor<'a> {
             adapter_sender,
             gangs: BTreeMap::new(),
             run_socket: RunSocket::default(),
+            emptied: HashMap::new(),
             unprepared: HashMap::new(),
             pending: VecDeque::from([Event::Begin]),
             bury: false,
@@ -254,11 +207,11 @@ impl<'a> Executor<'a> {
 
     /// Reaps adopted processes that have died, and kills those whose attempt is over.
     fn bury_orphans(&self) {
-        tree::bury_orphans(&self.cx.run_id, |stage, replica| {
+        tree::bury_orphans(&self.cx.run_id, |stage, replica, attempt| {
             let task = self.cx.pipeline.stages.iter().position(|s| s.name == stage);
             let task = task.and_then(|s| tasks_of(&self.cx, StageId(s as u32)).nth(replica as usize));
-            let attempt = task.and_then(|t| self.attempts[t.0 as usize].as_deref());
-            attempt.is_some_and(|a| a.exit.is_none())
+            let current = task.and_then(|t| self.attempts[t.0 as usize].as_deref());
+            current.is_some_and(|a| a.number == attempt && a.exit.is_none())
         });
     }
 
@@ -323,28 +276,34 @@ impl<'a> Executor<'a> {
                 let drained = gang.is_none_or(|gang| gang.drained(self.owner(task), &fed));
                 self.pending.push_back(Event::Drained(task, drained));
             }
-            Action::Settled(task, outcome) => {
-                let attempt = self.attempts[task.0 as usize].take();
-                let ran = attempt.map_or_else(Ran::default, |a| Ran {
-                    attempt: if a.pid == 0 { 0 } else { a.number },
-                    duration: if a.pid == 0 { Duration::ZERO } else { a.begun.elapsed() },
-                    exit: a.exit.map(|(exit, _)| exit),
-                    usage: a.exit.map(|(_, usage)| usage),
-                    log: a.log,
-                    trouble: a.trouble,
-                });
-                let fact = Fact::StageEnded(report::stage_ended(&self.cx, task, outcome, ran));
-                self.tell(fact);
+            Action::Restarting(task, outcome, wait) => {
+                // One that is done has been told of.
+                if let Some(attempt) = self.attempts[task.0 as usize].take() {
+                    self.stage_ended(task, outcome, attempt.ran(Some(wait)));
+                }
             }
+            Action::Done(task) => {
+                let attempt = self.attempts[task.0 as usize].take().expect("what succeeds has run");
+                self.stage_ended(task, Outcome::Succeeded, attempt.ran(None));
+            }
+            Action::Settled(task, outcome) => match self.attempts[task.0 as usize].take() {
+                Some(attempt) => self.stage_ended(task, outcome, attempt.ran(None)),
+                None if outcome == Outcome::Succeeded => {} // told when it was done
+                None => {
+                    let attempts = self.state.attempt(task);
+                    let attempt = if attempts == 0 { 0 } else { attempts + 1 }; // the one that was still to come
+                    self.stage_ended(task, outcome, Ran { attempt, ..Ran::default() });
+                }
+            },
             Action::Dissolve(gang) => {
                 self.preparer.cancel(gang);
                 self.unprepared.remove(&gang);
                 self.run_socket.dissolved(&self.cx, gang);
+                let mut ended = self.emptied.remove(&gang).unwrap_or_default();
                 if let Some(gang) = self.gangs.remove(&gang) {
-                    for edge in gang.edges_ended(&self.cx) {
-                        self.tell(Fact::EdgeEnded(edge));
-                    }
+                    gang.edges_ended(&self.cx, &mut ended);
                 }
+                ended.into_iter().for_each(|edge| self.tell(Fact::EdgeEnded(edge)));
             }
             Action::Finish(ending) => self.ending = Some(ending),
         }
@@ -374,7 +333,7 @@ impl<'a> Executor<'a> {
 
     /// What the task's process does no longer matters: it fails with this.
     fn fail(&mut self, task: TaskId, diagnostic: &Diagnostic) {
-        let mark = mark(&self.cx, task);
+        let mark = mark(&self.cx, task, self.state.attempt(task));
         if let Some(attempt) = self.attempts[task.0 as usize].as_mut() {
             attempt.trouble.get_or_insert(diagnostic.message.clone());
             attempt.signal(mark, SIGKILL);
@@ -383,6 +342,11 @@ impl<'a> Executor<'a> {
 
     /// Most gangs are one stage without edges, and nothing is to be made for them.
     fn prepare(&mut self, id: GangId) {
+        if let Some(old) = self.gangs.remove(&id) {
+            let emptied = self.emptied.entry(id).or_default();
+            old.edges_ended(&self.cx, emptied);
+            emptied.iter_mut().for_each(|edge| edge.backlog_bytes = 0); // which nobody will read
+        }
         if Gang::has_edges(&self.cx, id) {
             return self.preparer.request(id);
         }
@@ -402,22 +366,8 @@ impl<'a> Executor<'a> {
 
     fn spawn(&mut self, task: TaskId) {
         let gang_id = self.gang_of(task);
-        let mut attempt = Box::new(Attempt {
-            number: 1,
-            begun: Instant::now(),
-            pid: 0,
-            pidfd: None,
-            log: None,
-            halves: Vec::new(),
-            adapters: Vec::new(),
-            control: None,
-            exit: None,
-            end: None,
-            told: Told::Nothing,
-            over: false,
-            trouble: None,
-        });
-        let number = attempt.number;
+        let number = self.state.attempt(task);
+        let mut attempt = Box::new(Attempt::new(number));
         let ends = match (self.gangs.get_mut(&gang_id), self.unprepared.get(&gang_id)) {
             (Some(gang), None) => gang.ends(&self.cx, task).map_err(|e| {
                 let stage = self.cx.stage(task);
@@ -459,6 +409,9 @@ impl<'a> Executor<'a> {
                 let fact = self.stage_started(task);
                 self.tell(fact);
                 self.pending.push_back(Event::Started(task));
+                if self.gangs.get(&self.gang_of(task)).is_some_and(Gang::is_open) {
+                    self.start_adapters(task); // its mates run already
+                }
             }
             Err(diagnostic) => {
                 self.trouble(&diagnostic);
@@ -487,7 +440,7 @@ impl<'a> Executor<'a> {
                 Ok(())
             }
             Err(e) => {
-                tree::signal_tree(attempt.pid, launched.child.pidfd.as_fd(), mark(&cx, task), SIGKILL);
+                tree::signal_tree(attempt.pid, launched.child.pidfd.as_fd(), mark(&cx, task, attempt.number), SIGKILL);
                 let _ = process::wait(launched.child.pidfd.as_fd());
                 attempt.pid = 0;
                 let stage = cx.stage(task);
@@ -502,9 +455,15 @@ impl<'a> Executor<'a> {
         }
     }
 
+    fn stage_ended(&mut self, task: TaskId, outcome: Outcome, ran: Ran) {
+        let fact = Fact::StageEnded(report::stage_ended(&self.cx, task, outcome, ran));
+        self.tell(fact);
+    }
+
     fn stage_started(&mut self, task: TaskId) -> Fact {
         let planned = self.cx.plan.task(task);
-        let queue_wait_s = self.state.queue_wait(task).as_secs_f64();
+        let first = self.state.attempt(task) == 1;
+        let queue_wait_s = if first { self.state.queue_wait(task).as_secs_f64() } else { 0.0 };
         let attempt = self.attempts[task.0 as usize].as_ref().expect("it has just been welcomed");
         Fact::StageStarted(StageStarted {
             stage: self.cx.stage(task).name.clone(),
@@ -547,6 +506,8 @@ impl<'a> Executor<'a> {
             (Exit::Code(0), _) => ProcessEnd::Well,
             // It was asked to, and how it ends says nothing of what it wrote.
             (_, Told::Stop) => ProcessEnd::Stopped,
+            // Its edges outlive it.
+            _ if self.cx.stage(task).restart.is_some_and(|r| r.scope == Scope::Stage) => ProcessEnd::Stopped,
             _ => ProcessEnd::Badly,
         };
         attempt.end = Some(end);
@@ -558,14 +519,17 @@ impl<'a> Executor<'a> {
         self.attempt_over_if_drained(task);
     }
 
-    /// An attempt is over when its process is, and everything it wrote has been passed on.
+    /// An attempt is over when its process is, and everything it wrote has been passed on; one that may have a successor,
+    /// when nobody holds its ends of edges any more.
     fn attempt_over_if_drained(&mut self, task: TaskId) {
+        let successor = self.cx.stage(task).restart.is_some();
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         if let Some((exit, _)) = attempt.exit
-            && attempt.adapters.iter().all(Adapter::is_done)
+            && attempt.adapters.iter().all(|a| a.is_done() || a.is_input() && !successor)
             && !attempt.halves.iter().any(Half::is_output)
-            && !std::mem::replace(&mut attempt.over, true)
+            && attempt.over.is_none()
         {
+            attempt.over = Some(attempt.begun.elapsed());
             let exit = if attempt.trouble.is_some() { Exit::Edge } else { exit };
             self.pending.push_back(Event::Ended(task, exit));
         }
@@ -632,7 +596,8 @@ impl<'a> Executor<'a> {
     /// Its bound streams begin to flow.
     fn start_adapters(&mut self, task: TaskId) {
         let cx = self.cx.clone();
-        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        // One that is being made again gets them when it runs.
+        let Some(attempt) = self.attempts[task.0 as usize].as_mut().filter(|a| a.pid != 0) else { return };
         let mut failed = None;
         for half in std::mem::take(&mut attempt.halves) {
             let index = attempt.adapters.len(); // where it will be found, whether or not others could be started
@@ -657,7 +622,7 @@ impl<'a> Executor<'a> {
     }
 
     fn signal(&mut self, task: TaskId, signal: i32) {
-        let mark = mark(&self.cx, task);
+        let mark = mark(&self.cx, task, self.state.attempt(task));
         if let Some(attempt) = self.attempts[task.0 as usize].as_mut() {
             attempt.signal(mark, signal);
             self.attempt_over_if_drained(task);
@@ -692,9 +657,9 @@ impl<'a> Executor<'a> {
     }
 }
 
-fn mark(cx: &Context, task: TaskId) -> Mark<'_> {
+fn mark(cx: &Context, task: TaskId, attempt: u32) -> Mark<'_> {
     let planned = cx.plan.task(task);
-    Mark { run: &cx.run_id, stage: &cx.pipeline.stage(planned.stage).name, replica: planned.replica }
+    Mark { run: &cx.run_id, stage: &cx.pipeline.stage(planned.stage).name, replica: planned.replica, attempt }
 }
 
 fn stages_of(cx: &Context, gang: GangId) -> impl Iterator<Item = StageId> + '_ {

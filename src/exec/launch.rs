@@ -27,6 +27,9 @@ use crate::spec::{Command, Piece, SchedClass, Text};
 /// Where a stage with edges of its own finds its control socket.
 pub(super) const CONTROL_FD: RawFd = 3;
 
+/// Of a replica that is restarted again and again, the logs of the first attempt and of this many more.
+const KEPT_LOGS: u32 = 20;
+
 /// The descriptors that gang and edges give to one attempt; closed here once the process has them.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
@@ -76,8 +79,11 @@ impl<'a> Launcher<'a> {
             Some(text) => cx.pipeline.dir.join(scene.render_path(text)),
             None => cx.pipeline.dir.clone(),
         };
-        let log_path = cx.log_path(stage, planned.replica);
-        let log = open_log(&log_path, attempt == 1).map_err(|e| {
+        let log_path = cx.log_path(stage, planned.replica, attempt);
+        if let Some(old) = attempt.checked_sub(KEPT_LOGS).filter(|&old| old > 1) {
+            let _ = std::fs::remove_file(cx.log_path(stage, planned.replica, old));
+        }
+        let log = open_log(&log_path).map_err(|e| {
             scene.failed(codes::STATE_FOLDER, &stage.span, format!("create the log {}", log_path.display()), e)
         })?;
         let stdin = scene.stdin(ends.stdin)?;
@@ -405,14 +411,11 @@ fn refuse_fifo(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The first attempt begins a new log, whatever lies in its place; the others go on in it.
-fn open_log(path: &Path, first: bool) -> io::Result<File> {
+/// A new log, whatever lies in its place.
+fn open_log(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).mode(0o600);
-    if !first {
-        return options.create(true).open(path);
-    }
-    match options.create_new(true).open(path) {
+    options.append(true).create_new(true).mode(0o600);
+    match options.open(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             std::fs::remove_file(path)?;
             options.open(path)

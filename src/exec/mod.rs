@@ -4,6 +4,7 @@
 //! bytes between a pipe and a ring (`adapter`). Whoever wants to know what happens is an [`Observer`].
 
 mod adapter;
+mod attempt;
 mod control;
 mod ctl;
 mod executor;
@@ -58,7 +59,7 @@ impl Context {
         self.pipeline.stage(self.plan.task(task).stage)
     }
 
-    pub(crate) fn log_path(&self, stage: &Stage, replica: u32) -> PathBuf {
-        self.log_dir.join(log_name(&stage.name, replica, stage.replicas))
+    pub(crate) fn log_path(&self, stage: &Stage, replica: u32, attempt: u32) -> PathBuf {
+        self.log_dir.join(log_name(&stage.name, replica, stage.replicas, attempt))
     }
 }

@@ -23,6 +23,7 @@ pub(super) struct Ran {
     pub exit: Option<Exit>,
     pub usage: Option<Usage>,
     pub log: Option<String>,
+    pub restart_in: Option<Duration>,
     /// Why it could not start, or what was wrong with what it wrote.
     pub trouble: Option<String>,
 }
@@ -48,10 +49,11 @@ pub(super) fn stage_ended(cx: &Context, task: TaskId, outcome: Outcome, ran: Ran
         },
         exit_code,
         signal,
-        reason: reason(cx, task, outcome, ran.trouble),
+        reason: reason(cx, task, outcome, ran.trouble, ran.restart_in.is_some()),
         at: Timestamp::now(),
         duration_s: ran.duration.as_secs_f64(),
         usage: ran.usage,
+        restart_in_s: ran.restart_in.map(|wait| wait.as_secs_f64()),
         log: ran.log,
     }
 }
@@ -71,7 +73,7 @@ pub(super) fn usage(u: process::Usage) -> Usage {
     }
 }
 
-fn reason(cx: &Context, task: TaskId, outcome: Outcome, trouble: Option<String>) -> Option<String> {
+fn reason(cx: &Context, task: TaskId, outcome: Outcome, trouble: Option<String>, again: bool) -> Option<String> {
     let stage = cx.stage(task);
     match outcome {
         Outcome::Succeeded => None,
@@ -82,7 +84,10 @@ fn reason(cx: &Context, task: TaskId, outcome: Outcome, trouble: Option<String>)
         Outcome::Failed(Exit::Edge) => trouble.or_else(|| Some("what it wrote is no message of its edge".into())),
         Outcome::TimedOut => Some(format!("it ran longer than its timeout of {:?}", stage.timeout.unwrap_or_default())),
         Outcome::Stopped(cause) | Outcome::Skipped(cause) => Some(match cause {
-            Cause::Mate(culprit) => format!("`{}`, which edges tie it to, failed", task_name(cx, culprit)),
+            Cause::Mate(culprit) => {
+                let does = if again { "is restarted with all of its gang" } else { "failed" };
+                format!("`{}`, which edges tie it to, {does}", task_name(cx, culprit))
+            }
             Cause::Dependency(culprit) => format!("`{}`, which it depends on, did not succeed", task_name(cx, culprit)),
             Cause::OnFailure => "another stage failed, and `on_failure: stop` ends the run".into(),
             Cause::Interrupted => "the run was interrupted".into(),

@@ -11,12 +11,13 @@ use nexusflow_sys::{family, process};
 /// A tree wider than this is signalled in part; the guardian still gets the rest in the end.
 const MAX_DESCENDANTS: usize = 65_536;
 
-/// Names one replica of a stage in the environment of everything it started.
+/// Names one attempt of a replica in the environment of everything it started.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark<'a> {
     pub run: &'a str,
     pub stage: &'a str,
     pub replica: u32,
+    pub attempt: u32,
 }
 
 /// Sends `signal` to the process `leader`, to the group that it leads as `pid` and to every descendant outside of it.
@@ -40,12 +41,12 @@ pub(super) fn kill_group(pid: u32) {
 
 /// Reaps the orphans that have died, and kills those that name an attempt which is not alive, with all below them.
 /// Only spawner threads make processes here, so the main thread's children are the adopted ones.
-pub(super) fn bury_orphans(run: &str, is_alive: impl Fn(&str, u32) -> bool) {
+pub(super) fn bury_orphans(run: &str, is_alive: impl Fn(&str, u32, u32) -> bool) {
     for pid in family::adopted() {
         // One that is dying has no environment any more; its end is told by SIGCHLD, and we are here again.
         if matches!(process::try_wait_pid(pid), Ok(None))
             && let Some(owner) = owner(pid, run)
-            && !is_alive(&owner.stage, owner.replica)
+            && !is_alive(&owner.stage, owner.replica, owner.attempt)
         {
             for member in with_descendants(pid) {
                 let _ = family::signal_descendant(member, SIGKILL);
@@ -69,11 +70,12 @@ fn with_descendants(pid: u32) -> Vec<u32> {
 struct Owner {
     stage: String,
     replica: u32,
+    attempt: u32,
 }
 
 impl Owner {
     fn is(&self, mark: Mark) -> bool {
-        self.stage == mark.stage && self.replica == mark.replica
+        (self.stage.as_str(), self.replica, self.attempt) == (mark.stage, mark.replica, mark.attempt)
     }
 }
 
@@ -82,6 +84,7 @@ fn owner(pid: u32, run: &str) -> Option<Owner> {
     let value = |name: &str| env.iter().find_map(|e| e.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
     let text = |name| value(name).and_then(|v| std::str::from_utf8(v).ok());
     let ours = text("NEXUSFLOW_RUN")? == run;
-    let replica = text("NEXUSFLOW_REPLICA")?.parse().ok()?;
-    ours.then_some(Owner { stage: text("NEXUSFLOW_STAGE")?.to_owned(), replica })
+    let number = |name| text(name)?.parse().ok();
+    let (replica, attempt) = (number("NEXUSFLOW_REPLICA")?, number("NEXUSFLOW_ATTEMPT")?);
+    ours.then_some(Owner { stage: text("NEXUSFLOW_STAGE")?.to_owned(), replica, attempt })
 }

@@ -204,9 +204,18 @@ impl Gang {
             }
         };
         let max_message = cx.pipeline.edge(edge_id).max_message as usize;
+        let hold = self.hold(cx, owner, edge_id, direction);
         let wake = EventFd::new()?;
-        halves.push(Half { edge: edge_id, framing, max_message, packed, hold: None, side, pipe: ours, wake });
+        halves.push(Half { edge: edge_id, framing, max_message, packed, hold, side, pipe: ours, wake });
         Ok(theirs)
+    }
+
+    /// A program that may be started again alone is given again what it had perhaps not read.
+    fn hold(&self, cx: &Context, owner: Owner, id: EdgeId, direction: Direction) -> Option<Hold> {
+        let alone = cx.pipeline.stage(owner.0).restart.is_some_and(|r| r.scope == Scope::Stage);
+        let rings = self.read_by(owner, id).map(|(ring, _)| ring.segment.capacity());
+        (alone && direction == Direction::Input)
+            .then(|| Hold { redeliver_bytes: cx.pipeline.edge(id).redeliver, most_bytes: rings.min().unwrap_or(0) / 2 })
     }
 
     /// The rings of an edge that this replica writes, in the order of its consumers.
@@ -284,10 +293,9 @@ impl Gang {
         first_failure(self.rings.iter().map(|r| r.segment.wake_all())).map_err(|e| e.to_string())
     }
 
-    /// What has gone through each ring edge, summed over its rings.
-    pub fn edges_ended(&self, cx: &Context) -> Vec<EdgeEnded> {
+    /// Adds to `ended` what has gone through each ring edge, summed over its rings.
+    pub fn edges_ended(&self, cx: &Context, ended: &mut Vec<EdgeEnded>) {
         let at = Timestamp::now();
-        let mut ended: Vec<EdgeEnded> = Vec::new();
         for ring in &self.rings {
             let stats = ring.stats();
             let edge = &cx.pipeline.edge(ring.plan.edge).name;
@@ -314,8 +322,8 @@ impl Gang {
             sum.backlog_bytes = sum.backlog_bytes.saturating_add(backlog);
             sum.blocked_s += stats.blocked.as_secs_f64();
             sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
+            sum.at = at;
         }
-        ended
     }
 }
 

@@ -72,6 +72,7 @@ fn stages(registry: &Registry, pipeline: &str, stages: &[StageSummary]) {
         family("exit_code", "What the stage returned (128 + signal if killed); of replicas the worst.", &[]);
     let failed = family("failed", "1 if a replica failed, timed out or could not be started, else 0.", &[]);
     let attempts = family("attempts", "Processes started for the stage.", &[]);
+    let restarts = family("restarts", "Processes started for the stage because an earlier one had ended.", &[]);
     let wait = family("queue_wait_seconds", "How long the stage waited for the machine when it could have run.", &[]);
     let cpu = family("cpu_seconds", "CPU time of all of the stage's processes.", &["mode"]);
     let rss = family(
@@ -86,6 +87,7 @@ fn stages(registry: &Registry, pipeline: &str, stages: &[StageSummary]) {
         duration.set(pipeline, &[stage], s.duration_s);
         failed.set(pipeline, &[stage], f64::from(u8::from(s.failed())));
         attempts.set(pipeline, &[stage], f64::from(s.attempts));
+        restarts.set(pipeline, &[stage], f64::from(s.restarts));
         wait.set(pipeline, &[stage], s.queue_wait_s);
         if let Some(status) = s.status() {
             exit_code.set(pipeline, &[stage], f64::from(status));

@@ -6,7 +6,7 @@ use super::bindings::{self, Binder, Bindings, Ends};
 use super::edges::{self, Resolved};
 use super::names::Names;
 use super::waits::{self, Wait, Waiting};
-use super::{Dependency, EdgeId, GangId, Pipeline, Stage, StageId, files, gangs, placement, rings, tasks};
+use super::{Dependency, EdgeId, GangId, Pipeline, Stage, StageId, files, gangs, placement, restarts, rings, tasks};
 use crate::diag::{Code, Diagnostic, Diagnostics, codes};
 use crate::spec::{self, Spec};
 
@@ -58,6 +58,7 @@ pub fn build(spec: &Spec, dir: &Path, found: &mut Diagnostics) -> Option<Pipelin
         services: &services,
     };
     waiting.check(found);
+    restarts::check(spec, &edges, &services, found);
     if partial {
         let names_and_waits = |d: &Diagnostic| ON_PARTIAL.contains(&d.code);
         let rest = found.list.split_off(told);
@@ -121,6 +122,7 @@ fn lower(spec: &Spec, stage: &spec::Stage, bindings: Bindings, ends: Ends, gang:
         service: false,
         depends_on: vec![],
         timeout: stage.timeout,
+        restart: stage.restart.as_ref().map(restarts::resolve),
         stop_signal: stage.stop_signal,
         stop_timeout: stage.stop_timeout,
         placement: stage.placement.clone(),

@@ -9,6 +9,7 @@ mod graph;
 mod names;
 mod order;
 mod placement;
+mod restarts;
 mod rings;
 mod tasks;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::diag::Span;
 use crate::spec::{
-    By, Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Signal, Spanned,
-    Text, Wait,
+    By, Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Scope, Signal,
+    Spanned, Text, Wait, When,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +57,9 @@ pub struct Stage {
     /// Declared, or fed by a service.
     pub service: bool,
     pub depends_on: Vec<Dependency>,
+    /// Of each attempt.
     pub timeout: Option<Duration>,
+    pub restart: Option<Restart>,
     pub stop_signal: Signal,
     pub stop_timeout: Duration,
     /// `None`: floats over the CPUs that nothing holds exclusively.
@@ -69,6 +71,19 @@ pub struct Stage {
     /// Edges this stage writes and reads, sorted.
     pub outputs: Vec<EdgeId>,
     pub inputs: Vec<EdgeId>,
+}
+
+/// When and how a stage's processes are started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    pub when: When,
+    /// This often within `window`.
+    pub limit: u32,
+    pub window: Duration,
+    /// Before the first within `window`; doubled for each further one.
+    pub backoff: Duration,
+    pub backoff_max: Duration,
+    pub scope: Scope,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +144,8 @@ pub struct Edge {
     pub max_message: u64,
     pub delivery: Delivery,
     pub by: By,
+    /// Bytes that an unmodified reader has been given beyond a message before that counts as read.
+    pub redeliver: u64,
     pub wait: Wait,
     pub rate: Option<f64>,
     pub messages: Option<f64>,

@@ -45,18 +45,25 @@ pub fn is_alive(state: &Path, run: &str) -> bool {
     File::open(path_of(state, run).join("lock")).and_then(is_locked).unwrap_or(false)
 }
 
-/// The log file's name of one replica: `STAGE.log` where there is one, else `STAGE@REPLICA.log`. No name of
-/// a stage has an `@`, so that replica 0 of `hash` and a stage named `hash.0` never share a file.
-pub fn log_name(stage: &str, replica: u32, replicas: u32) -> String {
-    if replicas == 1 { format!("{stage}.log") } else { format!("{stage}@{replica}.log") }
+/// The log file's name of one attempt of one replica: `STAGE.log` where there is one of each, else
+/// `STAGE@REPLICA~ATTEMPT.log`, from the second attempt on. No name of a stage has an `@` or a `~`, so that replica 0 of
+/// `hash` and a stage named `hash.0` never share a file.
+pub fn log_name(stage: &str, replica: u32, replicas: u32, attempt: u32) -> String {
+    let replica = if replicas == 1 { String::new() } else { format!("@{replica}") };
+    let attempt = if attempt <= 1 { String::new() } else { format!("~{attempt}") };
+    format!("{stage}{replica}{attempt}.log")
 }
 
-/// The stage and replica that [`log_name`] was given.
-pub fn parse_log_name(name: &str) -> Option<(&str, Option<u32>)> {
+/// The stage, replica and attempt that [`log_name`] was given.
+pub fn parse_log_name(name: &str) -> Option<(&str, Option<u32>, u32)> {
     let stem = name.strip_suffix(".log")?;
+    let (stem, attempt) = match stem.split_once('~') {
+        None => (stem, 1),
+        Some((stem, attempt)) => (stem, attempt.parse().ok()?),
+    };
     match stem.split_once('@') {
-        None => Some((stem, None)),
-        Some((stage, replica)) => Some((stage, Some(replica.parse().ok()?))),
+        None => Some((stem, None, attempt)),
+        Some((stage, replica)) => Some((stage, Some(replica.parse().ok()?), attempt)),
     }
 }
 
@@ -95,10 +102,13 @@ mod tests {
 
     #[test]
     fn log_names_of_different_replicas_differ() {
-        assert_eq!(log_name("hash.0", 0, 1), "hash.0.log");
-        assert_eq!(log_name("hash", 0, 2), "hash@0.log");
-        assert_eq!(parse_log_name("hash.0.log"), Some(("hash.0", None)));
-        assert_eq!(parse_log_name("hash@12.log"), Some(("hash", Some(12))));
+        assert_eq!(log_name("hash.0", 0, 1, 1), "hash.0.log");
+        assert_eq!(log_name("hash", 0, 2, 1), "hash@0.log");
+        assert_eq!((log_name("a", 0, 2, 3), log_name("a", 0, 1, 2)), ("a@0~3.log".into(), "a~2.log".into()));
+        assert_eq!(parse_log_name("hash.0.log"), Some(("hash.0", None, 1)));
+        assert_eq!(parse_log_name("hash@12.log"), Some(("hash", Some(12), 1)));
+        assert_eq!(parse_log_name("hash@12~7.log"), Some(("hash", Some(12), 7)));
+        assert_eq!(parse_log_name("hash~2.log"), Some(("hash", None, 2)));
         assert_eq!(parse_log_name("hash@x.log"), None);
         assert_eq!(parse_log_name("lock"), None);
     }

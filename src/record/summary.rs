@@ -23,13 +23,15 @@ pub struct StageSummary {
     pub replicas: Vec<Option<Last>>,
     /// Processes started.
     pub attempts: u32,
+    /// Those of them that followed on an earlier one.
+    pub restarts: u32,
     /// Of the longest attempt.
     pub duration_s: f64,
     /// Of the attempt that waited longest.
     pub queue_wait_s: f64,
     /// Sums, but for `max_rss_bytes`, which is the largest known of one process. `None`: nothing ran.
     pub usage: Option<Usage>,
-    /// The first attempt that ended badly by itself; before there is one, the first that did not succeed.
+    /// The first last attempt that ended badly by itself; before there is one, the first that did not succeed.
     pub trouble: Option<Box<StageEnded>>,
 }
 
@@ -50,6 +52,7 @@ impl Summary {
             Fact::StageStarted(f) => {
                 let stage = self.stage(&f.stage);
                 stage.attempts += 1;
+                stage.restarts += u32::from(f.attempt > 1);
                 stage.queue_wait_s = stage.queue_wait_s.max(f.queue_wait_s);
             }
             Fact::StageEnded(f) => self.stage(&f.stage).end(f),
@@ -93,7 +96,10 @@ impl StageSummary {
             self.usage.get_or_insert_default().add(u);
         }
         let known = self.trouble.as_ref().map(|t| t.outcome.is_failure());
-        if f.outcome != Outcome::Succeeded && known.is_none_or(|failure| !failure && f.outcome.is_failure()) {
+        if f.outcome != Outcome::Succeeded
+            && f.restart_in_s.is_none()
+            && known.is_none_or(|failure| !failure && f.outcome.is_failure())
+        {
             self.trouble = Some(Box::new(f.clone()));
         }
     }

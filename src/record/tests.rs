@@ -64,6 +64,7 @@ pub(crate) fn stage_ended(stage: &str, replica: u32, outcome: Outcome, second: i
         duration_s: if ran { 2.0 } else { 0.0 },
         // The first replica has more memory than its runner; of the others it is not known.
         usage: ran.then_some(Usage { max_rss_bytes: USAGE.max_rss_bytes.filter(|_| replica == 0), ..USAGE }),
+        restart_in_s: None,
         log: None,
     })
 }

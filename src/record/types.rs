@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 pub enum Fact {
     RunStarted(RunStarted),
     StageStarted(StageStarted),
-    /// Once for every [`Fact::StageStarted`], and once, with `attempt` 0, for each replica that never started.
+    /// Once for every [`Fact::StageStarted`]; once for an attempt that could not be started or was still to come; and
+    /// once, with `attempt` 0, for each replica that never started.
     StageEnded(StageEnded),
     /// Once for each edge, when nothing will use it any more.
     EdgeEnded(EdgeEnded),
@@ -80,6 +81,9 @@ pub struct StageEnded {
     /// What the kernel counted for the process and the children it waited for; absent if it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Another attempt is to follow, after this wait at the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_in_s: Option<f64>,
     /// Its log file, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
@@ -216,6 +220,7 @@ mod tests {
             at: "2026-11-22T10:52:33.25Z".parse().unwrap(),
             duration_s: 5.5,
             usage: None,
+            restart_in_s: None,
             log: None,
         });
         let text = serde_json::to_string(&fact).unwrap();

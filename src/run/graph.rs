@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::pipeline::{GangId, Pipeline, StageId};
+use crate::pipeline::{GangId, Pipeline, Restart, Stage, StageId};
 use crate::plan::{Plan, TaskId};
-use crate::spec::{Condition, Kind, OnFailure, Signal};
+use crate::spec::{Condition, Kind, OnFailure, Scope, Signal};
 
 /// What the decider knows of a stage.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(super) struct StageRow {
     pub tasks: std::ops::Range<u32>,
     pub service: bool,
     pub timeout: Option<Duration>,
+    pub restart: Option<Restart>,
     pub stop_signal: Signal,
     pub stop_timeout: Duration,
     /// (dependant, what it waits for)
@@ -34,6 +35,8 @@ pub(super) struct GangRow {
     pub takes_slot: bool,
     /// Dependencies on stages of other gangs.
     pub waits_for: u32,
+    /// The end of one of its tasks may restart them all.
+    pub begins_anew: bool,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl Graph {
                     tasks,
                     service: s.service,
                     timeout: s.timeout,
+                    restart: s.restart.map(|r| Restart { scope: scope(s, r.scope), ..r }),
                     stop_signal: s.stop_signal,
                     stop_timeout: s.stop_timeout,
                     dependants: Vec::new(),
@@ -83,6 +87,9 @@ impl Graph {
                 tasks: members.iter().map(|&s| pipeline.stage(s).replicas).sum(),
                 takes_slot: members.iter().any(|&s| !pipeline.stage(s).service),
                 waits_for: 0,
+                begins_anew: members
+                    .iter()
+                    .any(|&s| stages[s.0 as usize].restart.is_some_and(|r| r.scope == Scope::Gang)),
             })
             .collect();
         for (id, stage) in pipeline.stage_ids().zip(&pipeline.stages) {
@@ -122,4 +129,9 @@ impl Graph {
     pub fn tasks_of_gang(&self, gang: GangId) -> impl Iterator<Item = TaskId> + '_ {
         self.gang(gang).stages.iter().flat_map(|&s| self.stage(s).tasks.clone()).map(TaskId)
     }
+}
+
+/// Without edges there is nobody to take along, not even other replicas.
+fn scope(stage: &Stage, said: Scope) -> Scope {
+    if stage.inputs.is_empty() && stage.outputs.is_empty() { Scope::Stage } else { said }
 }

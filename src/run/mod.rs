@@ -4,6 +4,7 @@
 //! [`crate::exec`] performs the actions and reports the events. Every task ends in exactly one
 //! [`Outcome`], told once by [`Action::Settled`]; the last action of a run is [`Action::Finish`].
 
+mod again;
 mod graph;
 mod state;
 mod step;

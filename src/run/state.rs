@@ -1,7 +1,7 @@
 //! The state of a run, and the small changes that every step is made of.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use super::graph::Graph;
 use super::types::{Action, Cause, Ending, Exit, Now, Outcome, Timer};
@@ -22,14 +22,30 @@ pub(super) enum Task {
     },
     /// It died of writing to a pipe, and the reader of it is still ending: how that one ends decides.
     Undecided,
+    /// Its attempt has ended, and the next one is to come.
+    Resting,
+    /// It has succeeded; it settles with its gang, which may have to begin anew.
+    Done,
     Settled(Outcome),
+}
+
+/// The processes of a task so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Attempts {
+    pub number: u32,
+    /// One has exec'd since the gang began.
+    pub has_started: bool,
 }
 
 /// What is known of a stage's tasks together.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub to_start: u32,
+    /// To have neither a process nor one to come.
+    pub to_end: u32,
     pub to_settle: u32,
+    /// Its dependants were told that it has started.
+    pub told_started: bool,
     /// The first task that did not end well.
     pub failed: Option<TaskId>,
     /// Every task so far ran.
@@ -46,6 +62,8 @@ pub(super) enum Phase {
     Preparing,
     Starting,
     Running,
+    /// One of its tasks ended badly: when all of it is down, and this wait is over, it begins anew.
+    Rewinding(Now),
     Over,
 }
 
@@ -57,6 +75,8 @@ pub(super) struct Gang {
     pub waits_for: u32,
     pub to_start: u32,
     pub to_settle: u32,
+    /// It is being stopped for good: nothing of it is restarted.
+    pub doomed: bool,
 }
 
 /// What the run as a whole is doing.
@@ -86,6 +106,11 @@ pub struct State {
     pub(super) slots_used: u32,
     /// Tasks that are `Starting` or `Running`.
     pub(super) live: BTreeSet<TaskId>,
+    /// Tasks that are `Resting`.
+    pub(super) resting: BTreeSet<TaskId>,
+    pub(super) attempts: Vec<Attempts>,
+    /// When each task was restarted, as far back as its `window` reaches.
+    pub(super) restarts: BTreeMap<TaskId, VecDeque<Now>>,
     /// Tasks that are `Undecided`, with what their processes ended with.
     pub(super) undecided: Vec<(TaskId, Exit)>,
     pub(super) timers: BinaryHeap<Reverse<(Now, Timer)>>,
@@ -99,7 +124,7 @@ pub struct State {
     /// The first thing that went wrong; an interruption beats it.
     pub(super) trouble: Option<Ending>,
     pub(super) to_settle: u32,
-    /// Tasks to settle that belong to no service. `None`: the pipeline has only services.
+    /// Tasks to end that belong to no service. `None`: the pipeline has only services.
     pub(super) needed: Option<u32>,
     /// Stages whose last task has settled, or whose last task has started, still to be told to their dependants.
     pub(super) news: VecDeque<(StageId, News)>,
@@ -108,6 +133,8 @@ pub struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     Started,
+    /// Its gang has begun anew: to its mates alone.
+    StartedAnew,
     Settled,
 }
 
@@ -116,6 +143,8 @@ impl State {
         let graph = Graph::new(pipeline, plan);
         let stages = graph.stages.iter().map(|s| Stage {
             to_start: s.tasks.len() as u32,
+            to_end: s.tasks.len() as u32,
+            told_started: false,
             to_settle: s.tasks.len() as u32,
             failed: None,
             has_exited: true,
@@ -128,6 +157,7 @@ impl State {
             waits_for: g.waits_for,
             to_start: g.tasks,
             to_settle: g.tasks,
+            doomed: false,
         });
         let total = graph.stage_of_task.len() as u32;
         let needed: u32 = graph.stages.iter().filter(|s| !s.service).map(|s| s.tasks.len() as u32).sum();
@@ -139,6 +169,9 @@ impl State {
             free: Vec::new(),
             slots_used: 0,
             live: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            attempts: vec![Attempts::default(); total as usize],
+            restarts: BTreeMap::new(),
             undecided: Vec::new(),
             timers: BinaryHeap::new(),
             course: Course::Going,
@@ -170,6 +203,11 @@ impl State {
         self.queue.iter().map(|&g| self.graph.gang(g).tasks as usize).sum()
     }
 
+    /// Which process of the task is the latest: from 1; 0 if there was none yet.
+    pub fn attempt(&self, task: TaskId) -> u32 {
+        self.attempts[task.0 as usize].number
+    }
+
     pub(super) fn task(&self, id: TaskId) -> Task {
         self.tasks[id.0 as usize]
     }
@@ -177,13 +215,27 @@ impl State {
     pub(super) fn set(&mut self, id: TaskId, task: Task) {
         match task {
             Task::Starting { .. } | Task::Running { .. } => self.live.insert(id),
-            Task::Waiting | Task::Undecided | Task::Settled(_) => self.live.remove(&id),
+            _ => self.live.remove(&id),
+        };
+        match task {
+            Task::Resting => self.resting.insert(id),
+            _ => self.resting.remove(&id),
         };
         self.tasks[id.0 as usize] = task;
     }
 
-    pub(super) fn is_settled(&self, stage: StageId) -> bool {
-        self.stages[stage.0 as usize].to_settle == 0
+    /// It has no process any more, and there is none to come.
+    pub(super) fn is_over(&self, stage: StageId) -> bool {
+        self.stages[stage.0 as usize].to_end == 0
+    }
+
+    /// The task will have no further process, for all that is known now.
+    pub(super) fn count_end(&mut self, id: TaskId) {
+        let (stage, row) = self.graph.stage_of(id);
+        if !row.service {
+            self.needed = self.needed.map(|n| n - 1);
+        }
+        self.stages[stage.0 as usize].to_end -= 1;
     }
 
     pub(super) fn timer(&mut self, at: Now, timer: Timer) {
@@ -193,14 +245,14 @@ impl State {
     /// Gives the task its final state: the only place where that happens.
     pub(super) fn settle(&mut self, id: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
         assert!(!matches!(self.task(id), Task::Settled(_)), "a task settles once");
+        if self.task(id) != Task::Done {
+            self.count_end(id);
+        }
         self.set(id, Task::Settled(outcome));
         actions.push(Action::Settled(id, outcome));
         let (stage_id, row) = self.graph.stage_of(id);
-        let (gang_id, service) = (row.gang, row.service);
+        let gang_id = row.gang;
         self.to_settle -= 1;
-        if !service {
-            self.needed = self.needed.map(|n| n - 1);
-        }
         let stage = &mut self.stages[stage_id.0 as usize];
         stage.to_settle -= 1;
         stage.has_exited &= outcome.has_exited();
@@ -213,7 +265,7 @@ impl State {
         let gang = &mut self.gangs[gang_id.0 as usize];
         gang.to_settle -= 1;
         if gang.to_settle == 0 {
-            if matches!(gang.phase, Phase::Preparing | Phase::Starting | Phase::Running) {
+            if !matches!(gang.phase, Phase::Waiting | Phase::Queued) {
                 self.slots_used -= u32::from(self.graph.gang(gang_id).takes_slot);
                 actions.push(Action::Dissolve(gang_id));
             }
@@ -231,7 +283,12 @@ impl State {
     pub(super) fn spread(&mut self, actions: &mut Vec<Action>) {
         while let Some((stage_id, news)) = self.news.pop_front() {
             let dependants = std::mem::take(&mut self.graph.stages[stage_id.0 as usize].dependants);
+            let gang = self.graph.stage(stage_id).gang;
+            let concerns = |s: StageId, graph: &Graph| news != News::StartedAnew || graph.stage(s).gang == gang;
             for &(dependant, condition) in &dependants {
+                if !concerns(dependant, &self.graph) {
+                    continue;
+                }
                 match self.verdict(stage_id, condition, news) {
                     Verdict::NotYet => {}
                     Verdict::Holds => self.satisfy(dependant, actions),
@@ -250,11 +307,11 @@ impl State {
         let stage = &self.stages[stage_id.0 as usize];
         let culprit = || stage.failed.unwrap_or(TaskId(self.graph.stage(stage_id).tasks.start));
         match (condition, news) {
-            (Condition::Started, News::Started) => Verdict::Holds,
+            (Condition::Started, News::Started | News::StartedAnew) => Verdict::Holds,
             // All started long ago, and that was told then.
-            (Condition::Started, News::Settled) if stage.to_start == 0 => Verdict::NotYet,
+            (Condition::Started, News::Settled) if stage.told_started => Verdict::NotYet,
             (Condition::Started, News::Settled) => Verdict::Never(culprit()),
-            (Condition::Completed | Condition::Exited, News::Started) => Verdict::NotYet,
+            (Condition::Completed | Condition::Exited, News::Started | News::StartedAnew) => Verdict::NotYet,
             (Condition::Completed, News::Settled) if stage.failed.is_none() => Verdict::Holds,
             (Condition::Exited, News::Settled) if stage.has_exited => Verdict::Holds,
             (Condition::Completed | Condition::Exited, News::Settled) => Verdict::Never(culprit()),
@@ -290,20 +347,26 @@ impl State {
 
     pub(super) fn spawn_stage(&mut self, stage: StageId, actions: &mut Vec<Action>) {
         for task in self.graph.stage(stage).tasks.clone().map(TaskId) {
-            if self.task(task) == Task::Waiting {
-                self.set(task, Task::Starting { doomed: None });
-                actions.push(Action::Spawn(task));
+            if matches!(self.task(task), Task::Waiting | Task::Resting) {
+                self.spawn(task, actions);
             }
         }
     }
 
-    /// A gang that has not begun never will.
+    pub(super) fn spawn(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        self.set(task, Task::Starting { doomed: None });
+        self.attempts[task.0 as usize].number += 1;
+        actions.push(Action::Spawn(task));
+    }
+
+    /// A gang that has not begun, perhaps anew, never will.
     pub(super) fn skip_gang(&mut self, gang: GangId, cause: Cause, actions: &mut Vec<Action>) {
         if !matches!(self.gangs[gang.0 as usize].phase, Phase::Waiting | Phase::Queued | Phase::Preparing) {
             return;
         }
         for task in self.graph.tasks_of_gang(gang).collect::<Vec<_>>() {
-            self.settle(task, Outcome::Skipped(cause), actions);
+            let outcome = if self.attempt(task) == 0 { Outcome::Skipped(cause) } else { Outcome::Stopped(cause) };
+            self.settle(task, outcome, actions);
         }
     }
 }

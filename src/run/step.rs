@@ -107,9 +107,8 @@ impl State {
             unreachable!("only a task that is being started has started");
         };
         self.set(task, Task::Running { doomed: None });
-        let (stage_id, row) = self.graph.stage_of(task);
-        let gang_id = row.gang;
-        match (doomed, row.timeout) {
+        let number = self.attempt(task);
+        match (doomed, self.graph.stage_of(task).1.timeout) {
             // It was given up while it started. It may have run for a while, unheard of: it gets its orderly end.
             (Some(outcome), _) => {
                 self.stop_task(task, outcome, actions);
@@ -117,13 +116,25 @@ impl State {
                     actions.push(Action::Kill(task));
                 }
             }
-            (None, Some(timeout)) => self.timer(self.now.saturating_add(timeout), Timer::TaskTimeout(task)),
+            (None, Some(timeout)) => {
+                self.timer(self.now.saturating_add(timeout), Timer::TaskTimeout(task, number));
+            }
             (None, None) => {}
         }
+        if !std::mem::replace(&mut self.attempts[task.0 as usize].has_started, true) {
+            self.started_first(task, actions);
+        }
+    }
+
+    /// Its first process since the gang began has exec'd.
+    fn started_first(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        let (stage_id, row) = self.graph.stage_of(task);
+        let gang_id = row.gang;
         let stage = &mut self.stages[stage_id.0 as usize];
         stage.to_start -= 1;
         if stage.to_start == 0 {
-            self.news.push_back((stage_id, News::Started));
+            let anew = std::mem::replace(&mut stage.told_started, true);
+            self.news.push_back((stage_id, if anew { News::StartedAnew } else { News::Started }));
         }
         let gang = &mut self.gangs[gang_id.0 as usize];
         gang.to_start -= 1;
@@ -138,13 +149,13 @@ impl State {
             unreachable!("only a task that is being started can fail to");
         };
         match doomed {
-            // It was given up before it ran.
-            Some(Outcome::Stopped(cause)) => self.settle(task, Outcome::Skipped(cause), actions),
-            Some(outcome) => self.settle(task, outcome, actions),
-            None => {
-                self.settle(task, Outcome::NotStarted, actions);
-                self.fail_gang(task, actions);
+            // It was given up before it ran, for good …
+            Some(Outcome::Stopped(cause)) if self.attempt(task) == 1 && !self.is_rewinding(task) => {
+                self.settle(task, Outcome::Skipped(cause), actions);
             }
+            Some(outcome) if !self.is_rewinding(task) => self.close(task, outcome, actions),
+            // … or until its gang begins anew.
+            Some(_) | None => self.conclude(task, Outcome::NotStarted, actions),
         }
     }
 
@@ -166,8 +177,8 @@ impl State {
         let (_, row) = self.graph.stage_of(task);
         // Others that read what it wrote wait for its end, and it may not wait for theirs.
         is_broken_pipe(exit)
-            && row.consumers.iter().all(|&s| self.is_settled(s) || row.pipe_reader == Some(s))
-            && row.pipe_reader.is_some_and(|reader| !self.is_settled(reader))
+            && row.consumers.iter().all(|&s| self.is_over(s) || row.pipe_reader == Some(s))
+            && row.pipe_reader.is_some_and(|reader| !self.is_over(reader))
     }
 
     /// Judges those whose readers have ended meanwhile.
@@ -193,23 +204,34 @@ impl State {
 
     /// Its process is gone, and this is what to make of it.
     pub(super) fn conclude(&mut self, task: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
-        actions.push(if outcome.is_good() { Action::Release(task) } else { Action::Abandon(task) });
-        self.settle(task, outcome, actions);
+        if self.goes_on(task, outcome, actions) {
+            return;
+        }
+        if outcome == Outcome::Succeeded && self.may_begin_anew(task) {
+            return self.done(task, actions);
+        }
+        self.close(task, outcome, actions);
         // A gang that is already on its way out has its culprit.
         if !outcome.is_good() && !matches!(outcome, Outcome::Stopped(_)) {
             self.fail_gang(task, actions);
         }
     }
 
+    /// Settles one that had a process, or was to have one again, with its edges.
+    pub(super) fn close(&mut self, task: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
+        actions.push(if outcome.is_good() { Action::Release(task) } else { Action::Abandon(task) });
+        self.settle(task, outcome, actions);
+    }
+
     /// What an end that nobody ordered means.
     fn judge(&self, task: TaskId, exit: Exit) -> Outcome {
         let (_, row) = self.graph.stage_of(task);
-        let all_settled = |stages: &[StageId]| !stages.is_empty() && stages.iter().all(|&s| self.is_settled(s));
+        let all_over = |stages: &[StageId]| !stages.is_empty() && stages.iter().all(|&s| self.is_over(s));
         match exit {
             // As in a shell: who writes to nobody dies of SIGPIPE, and that is no failure.
-            _ if is_broken_pipe(exit) && all_settled(&row.consumers) => Outcome::Succeeded,
+            _ if is_broken_pipe(exit) && all_over(&row.consumers) => Outcome::Succeeded,
             // A service is to stay, unless what fed it has come to its end.
-            Exit::Code(0) if !row.service || all_settled(&row.producers) => Outcome::Succeeded,
+            Exit::Code(0) if !row.service || all_over(&row.producers) => Outcome::Succeeded,
             _ => Outcome::Failed(exit),
         }
     }
@@ -252,7 +274,7 @@ impl State {
     fn drained(&mut self, task: TaskId, drained: bool) {
         if self.task(task) == (Task::Running { doomed: None }) {
             let timeout = self.graph.stage_of(task).1.stop_timeout;
-            self.timer(self.now.saturating_add(timeout), Timer::LookAgain(task, drained));
+            self.timer(self.now.saturating_add(timeout), Timer::LookAgain(task, self.attempt(task), drained));
         }
     }
 
@@ -266,20 +288,32 @@ impl State {
                     self.trouble = self.trouble.or(Some(Ending::TimedOut));
                     self.stop_all(Cause::RunTimeout, actions);
                 }
-                Timer::TaskTimeout(task) if self.task(task) == (Task::Running { doomed: None }) => {
+                Timer::TaskTimeout(task, n) if self.runs_unasked(task, n) => {
                     self.stop_task(task, Outcome::TimedOut, actions);
                 }
-                Timer::KillAfterStop(task) if matches!(self.task(task), Task::Running { .. }) => {
+                Timer::KillAfterStop(task, n)
+                    if matches!(self.task(task), Task::Running { .. }) && self.attempt(task) == n =>
+                {
                     actions.push(Action::Kill(task));
                 }
                 // Twice in a row with nothing left to read: what it had in hand it has had the time to finish.
-                Timer::LookAgain(task, drained) if self.task(task) == (Task::Running { doomed: None }) => match drained
-                {
+                Timer::LookAgain(task, n, drained) if self.runs_unasked(task, n) => match drained {
                     true => self.stop_task(task, Outcome::Stopped(Cause::NoLongerNeeded), actions),
                     false => actions.push(Action::AskDrained(task)),
                 },
-                Timer::RunTimeout | Timer::TaskTimeout(_) | Timer::KillAfterStop(_) | Timer::LookAgain(..) => {}
+                Timer::Restart(task, n) if self.attempt(task) == n => self.restart(task, actions),
+                Timer::BeginAnew(gang) => self.begin_anew(gang, actions),
+                Timer::RunTimeout
+                | Timer::TaskTimeout(..)
+                | Timer::KillAfterStop(..)
+                | Timer::LookAgain(..)
+                | Timer::Restart(..) => {}
             }
         }
+    }
+
+    /// This attempt of the task runs, and nobody has asked it to end.
+    fn runs_unasked(&self, task: TaskId, attempt: u32) -> bool {
+        self.task(task) == (Task::Running { doomed: None }) && self.attempt(task) == attempt
     }
 }

@@ -14,16 +14,19 @@ impl State {
                 let (signal, timeout) = (row.stop_signal, row.stop_timeout);
                 self.set(task, Task::Running { doomed: Some(outcome) });
                 actions.push(Action::Signal(task, signal));
-                self.timer(self.now.saturating_add(timeout), Timer::KillAfterStop(task));
+                self.timer(self.now.saturating_add(timeout), Timer::KillAfterStop(task, self.attempt(task)));
             }
             Task::Starting { doomed: None } => self.set(task, Task::Starting { doomed: Some(outcome) }),
             Task::Undecided => self.conclude(task, outcome, actions),
+            Task::Resting => self.close(task, outcome, actions),
+            Task::Done => self.settle(task, Outcome::Succeeded, actions),
             Task::Waiting | Task::Starting { .. } | Task::Running { .. } | Task::Settled(_) => {}
         }
     }
 
     /// Ends a whole gang at once: what waits never starts, what runs is stopped.
     pub(super) fn stop_gang(&mut self, gang: GangId, cause: Cause, actions: &mut Vec<Action>) {
+        self.gangs[gang.0 as usize].doomed = true;
         for task in self.graph.tasks_of_gang(gang).collect::<Vec<_>>() {
             match self.task(task) {
                 Task::Waiting => self.settle(task, Outcome::Skipped(cause), actions),
@@ -54,7 +57,7 @@ impl State {
                     doomed.get_or_insert(outcome);
                     actions.push(Action::Kill(task));
                 }
-                Task::Waiting | Task::Undecided | Task::Settled(_) => unreachable!("live tasks start or run"),
+                _ => unreachable!("live tasks start or run"),
             }
         }
     }
@@ -65,10 +68,11 @@ impl State {
                 Phase::Waiting | Phase::Queued | Phase::Preparing => self.skip_gang(gang, cause, actions),
                 // At a natural end it finishes starting first: what has been written already is to be read.
                 Phase::Starting if self.course == Course::Draining => {}
-                Phase::Starting => self.stop_gang(gang, cause, actions),
+                Phase::Starting | Phase::Rewinding(_) => self.stop_gang(gang, cause, actions),
                 Phase::Running | Phase::Over => {}
             }
         }
+        self.end_what_rests(cause, actions);
     }
 
     /// Asks those to end whose turn has come: dependants before what they depend on; at a natural end
@@ -88,15 +92,16 @@ impl State {
         for task in dry {
             if self.running_dry.insert(task) {
                 let timeout = self.graph.stage_of(task).1.stop_timeout;
-                self.timer(self.now.saturating_add(timeout), Timer::LookAgain(task, false));
+                self.timer(self.now.saturating_add(timeout), Timer::LookAgain(task, self.attempt(task), false));
             }
         }
         // Services that feed one another in a circle: nobody's turn would ever come.
-        let someone_is_ending = self.live.iter().any(|&t| {
-            matches!(self.task(t), Task::Running { doomed: Some(_) } | Task::Starting { doomed: Some(_) })
-                || self.is_running_dry(t)
-                || self.still_comes_up(t)
-        });
+        let someone_is_ending = !self.resting.is_empty()
+            || self.live.iter().any(|&t| {
+                matches!(self.task(t), Task::Running { doomed: Some(_) } | Task::Starting { doomed: Some(_) })
+                    || self.is_running_dry(t)
+                    || self.still_comes_up(t)
+            });
         if !someone_is_ending {
             for task in self.live.clone() {
                 self.stop_task(task, Outcome::Stopped(cause), actions);
@@ -112,7 +117,7 @@ impl State {
         }
         row.dependants.iter().all(|&(d, _)| {
             let fed_by_it = draining && self.graph.stage(d).gang == row.gang;
-            fed_by_it || self.is_settled(d)
+            fed_by_it || self.is_over(d)
         })
     }
 
@@ -125,6 +130,6 @@ impl State {
     /// Its producers are gone: it reads what is left and then its end of stream.
     fn is_running_dry(&self, task: TaskId) -> bool {
         let producers = &self.graph.stage_of(task).1.producers;
-        !producers.is_empty() && producers.iter().all(|&p| self.is_settled(p))
+        !producers.is_empty() && producers.iter().all(|&p| self.is_over(p))
     }
 }

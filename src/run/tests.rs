@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::{Action, Cause, Ending, Event, Exit, Outcome, State};
 use crate::diag::{Source, Span};
-use crate::pipeline::{Dependency, Edge, EdgeId, GangId, Pipeline, Stage, StageId, Stdin, Stdout};
+use crate::pipeline::{Dependency, Edge, EdgeId, GangId, Pipeline, Restart, Stage, StageId, Stdin, Stdout};
 use crate::plan::{MemoryPolicy, Plan, Task, TaskId};
-use crate::spec::{By, Command, Condition, Delivery, EnvInherit, Kind, OnFailure, Scheduling, Signal, Wait};
+use crate::spec::{
+    By, Command, Condition, Delivery, EnvInherit, Kind, OnFailure, Scheduling, Scope, Signal, Wait, When,
+};
 
 /// xorshift64*: reproducible everywhere.
 struct Random(u64);
@@ -51,6 +53,7 @@ fn stage(name: String) -> Stage {
         service: false,
         depends_on: vec![],
         timeout: None,
+        restart: None,
         stop_signal: Signal(15),
         stop_timeout: Duration::from_secs(10),
         placement: None,
@@ -114,6 +117,7 @@ fn assemble(mut stages: Vec<Stage>, links: Vec<(StageId, StageId)>) -> Pipeline 
             max_message: 1 << 18,
             delivery: Delivery::Broadcast,
             by: By::RoundRobin,
+            redeliver: 0,
             wait: Wait::Adaptive,
             rate: None,
             messages: None,
@@ -424,6 +428,7 @@ fn random_pipeline(r: &mut Random) -> Pipeline {
         s.replicas = 1 + r.below(3) as u32;
         s.service = r.percent(15);
         s.timeout = r.percent(20).then(|| Duration::from_secs(1 + r.below(30) as u64));
+        s.restart = r.percent(40).then(|| random_restart(r, s.service));
     }
     let mut links: BTreeSet<(StageId, StageId)> = BTreeSet::new();
     for _ in 0..r.below(n) {
@@ -457,13 +462,238 @@ fn random_pipeline(r: &mut Random) -> Pipeline {
     p
 }
 
+fn random_restart(r: &mut Random, service: bool) -> Restart {
+    let backoff = Duration::from_millis(r.below(2000) as u64);
+    Restart {
+        when: if service && r.percent(50) { When::Always } else { When::OnFailure },
+        limit: 1 + r.below(4) as u32,
+        window: Duration::from_secs(1 + r.below(60) as u64),
+        backoff,
+        backoff_max: backoff * (1 + r.below(3) as u32),
+        scope: if r.percent(30) { Scope::Gang } else { Scope::Stage },
+    }
+}
+
 /// What the simulated kernel knows of a task.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Process {
     None,
+    /// Not before then, and with the gang if that says so.
+    Resting(Duration),
     Starting,
-    Running { told: bool, killed: bool },
+    Running {
+        told: bool,
+        killed: bool,
+    },
     Gone,
+}
+
+/// What the simulator knows of a run.
+struct World<'a> {
+    seed: u64,
+    p: &'a Pipeline,
+    tasks: &'a [Task],
+    processes: Vec<Process>,
+    /// Of each task: asked for, and begun.
+    attempts: Vec<(u32, u32)>,
+    /// Has exec'd since its gang was prepared.
+    started: Vec<bool>,
+    /// Its edges were ended.
+    closed: Vec<bool>,
+    done: BTreeSet<TaskId>,
+    settled: BTreeMap<TaskId, Outcome>,
+    prepared: BTreeSet<GangId>,
+    /// Not before then.
+    rewinding: BTreeMap<GangId, Duration>,
+    restarts: BTreeMap<TaskId, Vec<Duration>>,
+    finished: Option<Ending>,
+    now: Duration,
+}
+
+impl World<'_> {
+    fn gang_of(&self, t: TaskId) -> GangId {
+        self.stage(t).gang
+    }
+
+    fn stage(&self, t: TaskId) -> &Stage {
+        self.p.stage(self.tasks[t.0 as usize].stage)
+    }
+
+    fn of_gang(&self, g: GangId) -> Vec<TaskId> {
+        (0..self.tasks.len() as u32).map(TaskId).filter(|&t| self.gang_of(t) == g).collect()
+    }
+
+    fn of_stage(&self, s: StageId) -> impl Iterator<Item = TaskId> {
+        (0..self.tasks.len() as u32).map(TaskId).filter(move |t| self.tasks[t.0 as usize].stage == s)
+    }
+
+    fn process(&mut self, t: TaskId) -> &mut Process {
+        &mut self.processes[t.0 as usize]
+    }
+
+    fn happens(&mut self, event: &Event) {
+        match *event {
+            Event::Started(t) => {
+                *self.process(t) = Process::Running { told: false, killed: false };
+                self.attempts[t.0 as usize].1 += 1;
+                self.started[t.0 as usize] = true;
+            }
+            Event::NotStarted(t) => *self.process(t) = Process::None,
+            Event::Ended(t, _) => *self.process(t) = Process::Gone,
+            _ => {}
+        }
+    }
+
+    /// Holds an action against what may be; what comes of it.
+    fn takes(&mut self, action: Action, state: &State, r: &mut Random) -> Option<Event> {
+        let seed = self.seed;
+        assert_eq!(self.finished, None, "seed {seed}: nothing follows the end");
+        match action {
+            Action::Prepare(g) => {
+                let anew = self.rewinding.remove(&g);
+                assert!(self.prepared.insert(g) != anew.is_some(), "seed {seed}: prepared twice");
+                assert!(anew.is_none_or(|at| at <= self.now), "seed {seed}: {g:?} rests until {anew:?}");
+                for t in self.of_gang(g) {
+                    let (process, attempts) = (*self.process(t), self.attempts[t.0 as usize].0);
+                    let down = matches!(process, Process::Resting(_)) || process == Process::None && attempts == 0;
+                    assert!(down, "seed {seed}: {g:?} begins while {t:?} is {process:?}");
+                    assert!(!self.settled.contains_key(&t), "seed {seed}: {t:?} has settled");
+                    if anew.is_some() && attempts > 0 {
+                        *self.process(t) = Process::Resting(Duration::ZERO); // what it waited for alone is forgotten
+                    }
+                    (self.started[t.0 as usize], self.closed[t.0 as usize]) = (false, false);
+                }
+                return Some(Event::Prepared(g));
+            }
+            Action::Spawn(t) => {
+                let at = match *self.process(t) {
+                    Process::None => Duration::ZERO,
+                    Process::Resting(at) => at,
+                    other => panic!("seed {seed}: {t:?} started while {other:?}"),
+                };
+                assert!(at <= self.now, "seed {seed}: {t:?} rests until {at:?}");
+                assert!(!self.closed[t.0 as usize], "seed {seed}: {t:?} has no edges any more");
+                assert!(!self.rewinding.contains_key(&self.gang_of(t)), "seed {seed}: its gang rewinds");
+                assert!(self.prepared.contains(&self.gang_of(t)), "seed {seed}: spawned before it was prepared");
+                self.check_dependencies(t);
+                self.attempts[t.0 as usize].0 += 1;
+                assert_eq!(state.attempt(t), self.attempts[t.0 as usize].0, "seed {seed}: attempts grow by one");
+                *self.process(t) = Process::Starting;
+                return Some(if r.percent(4) { Event::NotStarted(t) } else { Event::Started(t) });
+            }
+            Action::OpenEdges(g) => {
+                let all = self.of_gang(g).into_iter().all(|t| self.started[t.0 as usize]);
+                assert!(all, "seed {seed}: edges open before every mate has run");
+            }
+            Action::Signal(t, _) => match self.process(t) {
+                Process::Running { told, .. } => *told = true,
+                other => panic!("seed {seed}: {t:?} signalled while {other:?}"),
+            },
+            Action::Kill(t) => match self.process(t) {
+                Process::Running { killed, .. } => *killed = true,
+                other => panic!("seed {seed}: {t:?} killed while {other:?}"),
+            },
+            Action::Restarting(t, outcome, wait) => self.rests(t, outcome, wait),
+            Action::Done(t) => {
+                assert_eq!(*self.process(t), Process::Gone, "seed {seed}");
+                assert!(self.done.insert(t), "seed {seed}: {t:?} done twice");
+            }
+            Action::Settled(t, outcome) => {
+                assert!(self.settled.insert(t, outcome).is_none(), "seed {seed}: {t:?} settled twice");
+                let process = *self.process(t);
+                assert!(!matches!(process, Process::Starting | Process::Running { .. }), "seed {seed}: {t:?} lives");
+                let (asked, begun) = self.attempts[t.0 as usize];
+                match outcome {
+                    Outcome::Skipped(_) => assert_eq!(begun, 0, "seed {seed}: {t:?} ran"),
+                    Outcome::NotStarted => assert_ne!(asked, 0, "seed {seed}: {t:?} was not even tried"),
+                    _ => assert_ne!(asked, 0, "seed {seed}: {t:?} {outcome:?} without a process"),
+                }
+            }
+            Action::Release(t) | Action::Abandon(t) => self.closed[t.0 as usize] = true,
+            Action::AskDrained(t) => return Some(Event::Drained(t, r.percent(50))),
+            Action::Dissolve(_) => {}
+            Action::Finish(ending) => self.finished = Some(ending),
+        }
+        None
+    }
+
+    fn rests(&mut self, t: TaskId, outcome: Outcome, wait: Duration) {
+        let (seed, g, now) = (self.seed, self.gang_of(t), self.now);
+        assert!(!self.settled.contains_key(&t), "seed {seed}: {t:?} has settled");
+        let was_done = self.done.remove(&t);
+        assert_eq!(was_done, outcome == Outcome::Succeeded, "seed {seed}: {t:?} {outcome:?}");
+        *self.process(t) = Process::Resting(now + wait);
+        if self.rewinding.contains_key(&g) {
+            return; // taken along
+        }
+        let policy = self.stage(t).restart.unwrap_or_else(|| panic!("seed {seed}: {t:?} is never restarted"));
+        let past = self.restarts.entry(t).or_default();
+        past.push(now);
+        let within = past.iter().filter(|&&at| now - at < policy.window).count();
+        assert!(within <= policy.limit as usize, "seed {seed}: {t:?} over its limit");
+        assert!(wait <= policy.backoff_max, "seed {seed}: {t:?} rests too long");
+        let service_left = outcome == Outcome::Failed(Exit::Code(0));
+        assert!(!service_left || policy.when == When::Always, "seed {seed}: {t:?}");
+        if policy.scope == Scope::Gang && !(self.stage(t).inputs.is_empty() && self.stage(t).outputs.is_empty()) {
+            self.rewinding.insert(g, now + wait);
+        } else {
+            assert!(!self.closed[t.0 as usize], "seed {seed}: the edges of {t:?} wait for it");
+        }
+    }
+
+    fn check_dependencies(&self, t: TaskId) {
+        for d in &self.stage(t).depends_on {
+            let mate = self.p.stage(d.stage).gang == self.gang_of(t);
+            let holds = match d.condition {
+                // Said once to others, and to mates each time their gang begins.
+                Condition::Started if mate => self.of_stage(d.stage).all(|x| self.started[x.0 as usize]),
+                Condition::Started => self.of_stage(d.stage).all(|x| self.attempts[x.0 as usize].1 > 0),
+                Condition::Completed => {
+                    self.of_stage(d.stage).all(|x| self.settled.get(&x).is_some_and(|o| o.is_good()))
+                }
+                Condition::Exited => self.of_stage(d.stage).all(|x| self.settled.contains_key(&x)),
+            };
+            assert!(holds, "seed {}: {t:?} started before {d:?} held", self.seed);
+        }
+    }
+
+    fn check_slots(&self) {
+        let holding = self.prepared.iter().filter(|g| {
+            let batch = self.p.gangs[g.0 as usize].iter().any(|s| !self.p.stage(*s).service);
+            batch && self.of_gang(**g).iter().any(|t| !self.settled.contains_key(t))
+        });
+        assert!(holding.count() <= self.p.parallel.expect("set") as usize, "seed {}: more gangs than slots", self.seed);
+    }
+
+    /// All that could still write what the stage reads is over.
+    fn is_dry(&self, stage: &Stage) -> bool {
+        let over = |x: TaskId| self.settled.contains_key(&x) || self.done.contains(&x);
+        let producers = |e: EdgeId| self.p.edge(e).from.clone();
+        !stage.inputs.is_empty()
+            && stage.inputs.iter().all(|&e| producers(e).into_iter().all(|s| self.of_stage(s).all(over)))
+    }
+
+    /// Whether and how a process ends now.
+    fn ends(&self, t: TaskId, obedient: bool, r: &mut Random) -> Option<Exit> {
+        let Process::Running { told, killed } = self.processes[t.0 as usize] else { return None };
+        let stage = self.stage(t);
+        let chance = match () {
+            () if killed => 60,
+            () if told && obedient => 40,
+            () if told => 2,
+            () if self.is_dry(stage) => 30,
+            () if stage.service => 1,
+            () => 15,
+        };
+        r.percent(chance).then(|| match r.below(10) {
+            _ if killed => Exit::Signal(Signal(9)),
+            _ if told => Exit::Signal(Signal(15)),
+            0 => Exit::Code(1),
+            1 if !stage.outputs.is_empty() => Exit::Signal(Signal(13)),
+            2 => Exit::Signal(Signal(9)),
+            _ => Exit::Code(0),
+        })
+    }
 }
 
 fn simulate(seed: u64) {
@@ -471,124 +701,57 @@ fn simulate(seed: u64) {
     let p = random_pipeline(&mut r);
     let mut state = State::new(&p, &plan(&p));
     let tasks = plan(&p).tasks;
-    let mut world = vec![Process::None; tasks.len()];
-    let mut settled: BTreeMap<TaskId, Outcome> = BTreeMap::new();
-    let mut prepared = BTreeSet::new();
-    let mut finished = None;
-    let mut now = Duration::ZERO;
+    let n = tasks.len();
+    let mut world = World {
+        seed,
+        p: &p,
+        tasks: &tasks,
+        processes: vec![Process::None; n],
+        attempts: vec![(0, 0); n],
+        started: vec![false; n],
+        closed: vec![false; n],
+        done: BTreeSet::new(),
+        settled: BTreeMap::new(),
+        prepared: BTreeSet::new(),
+        rewinding: BTreeMap::new(),
+        restarts: BTreeMap::new(),
+        finished: None,
+        now: Duration::ZERO,
+    };
     let mut inbox = vec![Event::Begin];
     let obedient = r.percent(80);
     let mut idle_rounds = 0;
-    let gang_of = |t: TaskId| p.stages[tasks[t.0 as usize].stage.0 as usize].gang;
 
     for _ in 0..20_000 {
-        let event = if inbox.is_empty() { None } else { Some(inbox.swap_remove(r.below(inbox.len()))) };
-        if let Some(event) = event {
-            match event {
-                Event::Started(t) => world[t.0 as usize] = Process::Running { told: false, killed: false },
-                Event::NotStarted(t) => world[t.0 as usize] = Process::None,
-                Event::Ended(t, _) => world[t.0 as usize] = Process::Gone,
-                _ => {}
-            }
+        if !inbox.is_empty() {
+            let event = inbox.swap_remove(r.below(inbox.len()));
+            world.happens(&event);
             let mut actions = vec![];
-            state.step(event.clone(), now, &mut actions);
+            state.step(event, world.now, &mut actions);
             for action in actions {
-                assert_eq!(finished, None, "seed {seed}: nothing follows the end");
-                match action {
-                    Action::Prepare(g) => {
-                        assert!(prepared.insert(g), "seed {seed}: prepared twice");
-                        inbox.push(Event::Prepared(g));
-                    }
-                    Action::Spawn(t) => {
-                        assert_eq!(world[t.0 as usize], Process::None, "seed {seed}: started twice");
-                        assert!(prepared.contains(&gang_of(t)), "seed {seed}: spawned before it was prepared");
-                        check_dependencies(seed, &p, &tasks, &settled, &world, t);
-                        world[t.0 as usize] = Process::Starting;
-                        inbox.push(if r.percent(4) { Event::NotStarted(t) } else { Event::Started(t) });
-                    }
-                    Action::OpenEdges(g) => {
-                        let mates = (0..tasks.len() as u32).map(TaskId).filter(|&t| gang_of(t) == g);
-                        for t in mates {
-                            assert!(
-                                matches!(world[t.0 as usize], Process::Running { .. } | Process::Gone),
-                                "seed {seed}: edges open before every mate runs"
-                            );
-                        }
-                    }
-                    Action::Signal(t, _) => match &mut world[t.0 as usize] {
-                        Process::Running { told, .. } => *told = true,
-                        other => panic!("seed {seed}: {t:?} signalled while {other:?}"),
-                    },
-                    Action::Kill(t) => match &mut world[t.0 as usize] {
-                        Process::Running { killed, .. } => *killed = true,
-                        other => panic!("seed {seed}: {t:?} killed while {other:?}"),
-                    },
-                    Action::Settled(t, outcome) => {
-                        assert!(settled.insert(t, outcome).is_none(), "seed {seed}: {t:?} settled twice");
-                        let ran = matches!(world[t.0 as usize], Process::Gone);
-                        let never = matches!(outcome, Outcome::Skipped(_) | Outcome::NotStarted);
-                        assert_eq!(
-                            ran, !never,
-                            "seed {seed}: {t:?} settled {outcome:?} while {:?}",
-                            world[t.0 as usize]
-                        );
-                    }
-                    Action::AskDrained(t) => inbox.push(Event::Drained(t, r.percent(50))),
-                    Action::Release(_) | Action::Abandon(_) | Action::Dissolve(_) => {}
-                    Action::Finish(ending) => finished = Some(ending),
-                }
+                inbox.extend(world.takes(action, &state, &mut r));
             }
-            let slots = p.parallel.expect("set above") as usize;
-            let holding = prepared.iter().filter(|g| {
-                let members = (0..tasks.len() as u32).map(TaskId).filter(|&t| gang_of(t) == **g);
-                let batch = p.gangs[g.0 as usize].iter().any(|s| !p.stages[s.0 as usize].service);
-                batch && members.into_iter().any(|t| !settled.contains_key(&t))
-            });
-            assert!(holding.count() <= slots, "seed {seed}: more gangs than slots");
+            world.check_slots();
         }
-        if let Some(ending) = finished {
-            assert_eq!(settled.len(), tasks.len(), "seed {seed}: every task has its outcome");
-            let bad =
-                settled.values().any(|o| matches!(o, Outcome::Failed(_) | Outcome::NotStarted | Outcome::TimedOut));
-            assert!(!bad || ending != Ending::Succeeded, "seed {seed}: a failure is told");
+        if let Some(ending) = world.finished {
+            assert_eq!(world.settled.len(), n, "seed {seed}: every task has its outcome");
+            let bad = |o: &Outcome| matches!(o, Outcome::Failed(_) | Outcome::NotStarted | Outcome::TimedOut);
+            let failed = world.settled.values().any(bad);
+            assert!(!failed || ending != Ending::Succeeded, "seed {seed}: a failure is told");
             return;
         }
         // Time passes and processes end, as the seed has it.
-        now += Duration::from_millis(r.below(2000) as u64);
-        if state.next_deadline().is_some_and(|d| d <= now) {
+        world.now += Duration::from_millis(r.below(2000) as u64);
+        if state.next_deadline().is_some_and(|d| d <= world.now) {
             inbox.push(Event::Tick);
         }
         let mut something = !inbox.is_empty();
-        for t in 0..world.len() {
-            if let Process::Running { told, killed } = world[t] {
-                let stage = &p.stages[tasks[t].stage.0 as usize];
-                let dry = !stage.inputs.is_empty()
-                    && stage.inputs.iter().all(|&e| {
-                        p.edge(e).from.iter().all(|&f| {
-                            (0..tasks.len() as u32)
-                                .filter(|&x| tasks[x as usize].stage == f)
-                                .all(|x| settled.contains_key(&TaskId(x)))
-                        })
-                    });
-                let chance = match () {
-                    () if killed => 60,
-                    () if told && obedient => 40,
-                    () if told => 2,
-                    () if dry => 30,
-                    () if stage.service => 1,
-                    () => 15,
-                };
-                if r.percent(chance) && !inbox.iter().any(|e| matches!(e, Event::Ended(x, _) if x.0 == t as u32)) {
-                    let exit = match r.below(10) {
-                        _ if killed => Exit::Signal(Signal(9)),
-                        _ if told => Exit::Signal(Signal(15)),
-                        0 => Exit::Code(1),
-                        1 if !stage.outputs.is_empty() => Exit::Signal(Signal(13)),
-                        _ => Exit::Code(0),
-                    };
-                    inbox.push(Event::Ended(TaskId(t as u32), exit));
-                }
-                something = true;
+        for t in (0..n as u32).map(TaskId) {
+            something |= matches!(world.processes[t.0 as usize], Process::Running { .. });
+            if let Some(exit) = world.ends(t, obedient, &mut r)
+                && !inbox.iter().any(|e| matches!(e, Event::Ended(x, _) if *x == t))
+            {
+                inbox.push(Event::Ended(t, exit));
             }
         }
         if r.percent(1) {
@@ -601,27 +764,6 @@ fn simulate(seed: u64) {
         );
     }
     panic!("seed {seed}: does not end");
-}
-
-fn check_dependencies(
-    seed: u64,
-    p: &Pipeline,
-    tasks: &[Task],
-    settled: &BTreeMap<TaskId, Outcome>,
-    world: &[Process],
-    t: TaskId,
-) {
-    for d in &p.stages[tasks[t.0 as usize].stage.0 as usize].depends_on {
-        let of = |s: StageId| (0..tasks.len() as u32).map(TaskId).filter(move |x| tasks[x.0 as usize].stage == s);
-        let holds = match d.condition {
-            Condition::Started => {
-                of(d.stage).all(|x| matches!(world[x.0 as usize], Process::Running { .. } | Process::Gone))
-            }
-            Condition::Completed => of(d.stage).all(|x| settled.get(&x).is_some_and(|o| o.is_good())),
-            Condition::Exited => of(d.stage).all(|x| settled.contains_key(&x)),
-        };
-        assert!(holds, "seed {seed}: {t:?} started before {d:?} held");
-    }
 }
 
 #[test]

@@ -41,9 +41,9 @@ pub enum Exit {
 /// What the executor is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make the gang's edges; answered by `Prepared`, unless [`Action::Dissolve`] comes before.
+    /// Make the gang's edges, anew if they are there; answered by `Prepared`, unless [`Action::Dissolve`] comes before.
     Prepare(GangId),
-    /// Start the task's process; answered by `Started` or `NotStarted`.
+    /// Start the task's process, [`super::State::attempt`]; answered by `Started` or `NotStarted`.
     Spawn(TaskId),
     /// Every mate has exec'd: hand edges out.
     OpenEdges(GangId),
@@ -57,6 +57,10 @@ pub enum Action {
     Kill(TaskId),
     /// Its inputs have ended and it is still there: has it read everything? Answered by `Drained`.
     AskDrained(TaskId),
+    /// The task's attempt has ended so, and after this wait it is spawned again. With its gang: when all of it is down.
+    Restarting(TaskId, Outcome, Duration),
+    /// It has succeeded, and settles when all of its gang has: until then the gang may have to begin anew.
+    Done(TaskId),
     /// The task's final state; told exactly once a task.
     Settled(TaskId, Outcome),
     /// Every task of the gang is settled: its edges can be taken down.
@@ -133,12 +137,16 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     RunTimeout,
-    /// The stage's `timeout`.
-    TaskTimeout(TaskId),
+    /// The stage's `timeout`. Here and below: of this attempt and no other.
+    TaskTimeout(TaskId, u32),
     /// A service whose inputs have ended is looked at again; whether it had read everything the last time.
-    LookAgain(TaskId, bool),
+    LookAgain(TaskId, u32, bool),
     /// The stage's `stop_timeout` after its `stop_signal`.
-    KillAfterStop(TaskId),
+    KillAfterStop(TaskId, u32),
+    /// The wait after this attempt is over.
+    Restart(TaskId, u32),
+    /// The same for a whole gang that is down.
+    BeginAnew(GangId),
 }
 
 /// Time since the run began.

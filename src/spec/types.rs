@@ -75,6 +75,8 @@ pub struct Stage {
     pub replicas: Spanned<u32>,
     pub service: Option<Spanned<bool>>,
     pub timeout: Option<Duration>,
+    /// `None`: never.
+    pub restart: Option<Restart>,
     pub stop_signal: Signal,
     pub stop_timeout: Duration,
     pub placement: Option<Placement>,
@@ -82,6 +84,34 @@ pub struct Stage {
     pub stdin: Option<Spanned<Stream>>,
     pub stdout: Option<Spanned<Stream>>,
     pub bind: Vec<Bind>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Restart {
+    pub span: Span,
+    pub when: Spanned<When>,
+    pub limit: u32,
+    pub window: Duration,
+    pub backoff: Duration,
+    pub backoff_max: Duration,
+    /// `None`: not said.
+    pub scope: Option<Spanned<Scope>>,
+}
+
+/// After which ends a process is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    OnFailure,
+    Always,
+}
+
+/// What is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scope {
+    #[default]
+    Stage,
+    /// All that edges tie to it.
+    Gang,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -235,6 +265,7 @@ pub struct Edge {
     pub delivery: Spanned<Delivery>,
     /// How `distribute` chooses.
     pub by: Spanned<By>,
+    pub redeliver: Option<Spanned<u64>>,
     pub wait: Wait,
     /// Bytes per second, a hint to placement.
     pub rate: Option<f64>,

@@ -7,6 +7,8 @@ mod logs;
 mod order;
 mod orphans;
 mod record;
+mod restarts;
+mod sdk;
 mod services;
 mod starts;
 mod state;

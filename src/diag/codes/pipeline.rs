@@ -53,4 +53,8 @@ super::codes! {
         Stages that run one after the other are no exception: the second empties what the first wrote. Devices are not files: any number may write to `/dev/stdout` or `/dev/null`.";
     KEY_OF_NONE = 324, "key-of-none", "With `by: key` each message goes to the consumer that its key belongs to, and the program that writes the message says the key. An unmodified program, bound with `stdout` \
         or `bind`, cannot say one. Distribute `by: round_robin` or `by: least_backlog`; or put a stage in between, written with the SDK, that knows what in a message is the key and sends with `send_to(key, message)`.";
+    RESTART_SCOPE = 325, "restart-scope", "A program that knows nothing of edges is to be restarted, and the file does not say (or says wrongly) what that restarts. Nothing is right for all: alone (`scope: stage`) a restarted `zcat` sends everything again, \
+        and a restarted `sort` has forgotten what it read, while a `tail -f` or a `grep` is served well. With `scope: gang` all stages that edges tie together are stopped, their edges emptied, and all start from the beginning: right for whatever can be done again as a whole. \
+        A kernel pipe does not survive either of its sides, so there it can only be `gang`. Stages that use the SDK know where they were: for them `stage` is the default.";
+    RESTART_ALWAYS = 326, "restart-always", "`restart: { when: always }` starts a process again also when it ends well, so the stage never completes, and a run waits for all its stages but the services. If it is to stay, make it a service (`service: true`): then it ends when nothing else is left. If it has an end, write `when: on_failure`.";
 }

@@ -190,8 +190,8 @@ impl Adapter {
         self.is_input
     }
 
-    /// Whether the end of the stage has nothing to wait for here.
+    /// Whether its thread has let go of pipe and rings.
     pub fn is_done(&self) -> bool {
-        self.done || self.is_input
+        self.done
     }
 }

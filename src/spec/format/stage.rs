@@ -75,7 +75,7 @@ pub static STAGE: Record = Record {
             .default("false")
             .also(&["daemon"])
             .example("true"),
-        Key::new("timeout", &TIME, "How long it may run; then it is stopped and has failed.").default_says("no limit").example("5m"),
+        Key::new("timeout", &TIME, "How long each attempt may run; then it is stopped and has failed.").default_says("no limit").example("5m"),
         Key::new("stop_signal", &SIGNAL, "The signal that asks it to stop, by name.").default("TERM").also(&["kill_signal"]).example("INT"),
         Key::new("stop_timeout", &TIME_OR_ZERO, "How long it has to stop before it is killed.")
             .default("10s")
@@ -102,7 +102,10 @@ pub static STAGE: Record = Record {
         .default("direct")
         .example("direct"),
         Key::new("retry", &Shape::Record(&RETRY), "Further attempts of a stage without ring or pipe edges.").later("retries come in a later release"),
-        Key::new("restart", &Shape::Record(&RESTART), "What happens when its process ends too early.").later("restarts come in a later release"),
+        Key::new("restart", &Shape::Record(&RESTART), "Starts its process again when that ends. Each attempt is given anew what its ring edges had not been told was done with; see `scope`.")
+            .default_says("never")
+            .also(&["restart_policy"])
+            .example("{ when: on_failure, limit: 5, window: 10m }"),
         Key::new("health", &Shape::Record(&HEALTH), "How to see that it is ready and well.").later("health checks come in a later release").also(&["healthcheck"]),
         Key::new("limits", &Shape::Record(&LIMITS), "Limits of each replica's whole tree.").later("limits come in a later release").also(&["ulimits"]),
         Key::new("inputs", &GLOBS, "Files it reads: with `outputs` it is skipped when nothing changed.").later("skipping what is up to date comes in a later release"),
@@ -214,7 +217,7 @@ static RETRY: Record = Record {
 
 static RESTART: Record = Record {
     name: "restart",
-    doc: "What happens when its process ends too early.",
+    doc: "Whether its process is started again when it ends. What uses up `limit` within `window` fails, and fails the run. Nothing is restarted once the run is being stopped; at its natural end only what still has edges to read is.",
     rivals: &[],
     open: false,
     keys: &[
@@ -222,24 +225,30 @@ static RESTART: Record = Record {
             "when",
             &Shape::Enum(&[
                 Word::new("never", "it stays ended"),
-                Word::new("on_failure", "after a failure"),
-                Word::new("always", "in any case"),
+                Word::new("on_failure", "after a failure: an exit code other than 0, a signal, its `timeout`").also(&["on-failure"]),
+                Word::new("always", "for a service: also when it ends well by itself"),
             ]),
-            "When it is started again.",
+            "After which ends it is started again. It is always needed, here or in `defaults`.",
         )
-        .default("never"),
-        Key::new("limit", &Shape::Int { min: 1, max: 1_000_000 }, "How many times within `window`.").example("5"),
-        Key::new("window", &TIME, "The time in which `limit` counts.").example("10m"),
-        Key::new("backoff", &TIME_OR_ZERO, "The wait before the first; doubled for each.").default("100ms"),
-        Key::new("backoff_max", &TIME_OR_ZERO, "The longest wait.").default("10s"),
+        .also(&["policy", "condition"])
+        .example("on_failure"),
+        Key::new("limit", &Shape::Int { min: 1, max: 1_000_000 }, "How many times within `window`; the next failure is its last.")
+            .default("5")
+            .also(&["max_restarts", "attempts", "burst"])
+            .example("5"),
+        Key::new("window", &TIME, "The time in which restarts count, for `limit` and for `backoff`.").default("10m").example("10m"),
+        Key::new("backoff", &TIME_OR_ZERO, "The wait before the first; doubled for each that lies within `window`.").default("100ms").also(&["delay"]).example("100ms"),
+        Key::new("backoff_max", &TIME_OR_ZERO, "The longest wait.").default("10s").default_says("`10s`, or `backoff` if that is longer").also(&["max_delay"]).example("10s"),
         Key::new(
             "scope",
             &Shape::Enum(&[
-                Word::new("stage", "only this stage"),
-                Word::new("gang", "edges are emptied, and everyone starts again"),
+                Word::new("stage", "the process alone: its edges wait for it, with all that is in them"),
+                Word::new("gang", "all that edges tie to it: everyone is stopped, edges are emptied, and all start from the beginning, which counts once"),
             ]),
-            "What is started again.",
-        ),
+            "What is started again. An unmodified program on an edge has to say it, since neither is right for all: alone, `zcat` would send everything again and `sort` would have forgotten what it read. With pipe edges it is `gang`.",
+        )
+        .default_says("`stage` for what uses its edges itself, and without edges")
+        .example("gang"),
     ],
 };
 

@@ -40,6 +40,16 @@ impl Lower<'_> {
             );
             *d = d.clone().at(&capacity.span, "the capacity");
         }
+        let redeliver = fields.take("redeliver").and_then(Val::bytes);
+        if let Some(again) = &redeliver
+            && again.value >= capacity.value / 2
+        {
+            let (kept, room) = (show_size(again.value), show_size(capacity.value));
+            let message = format!("{kept} kept for a restarted reader leave too little of a capacity of {room}");
+            let help = "keep it under half of `capacity`: what is kept is room that the producer does not have";
+            let d = self.error(codes::CONTRADICTION, message, &again.span, help);
+            *d = d.clone().at(&capacity.span, "the capacity");
+        }
         Some(Edge {
             from: fields.take("from").map(Val::strings).unwrap_or_default(),
             to: fields.take("to").map(Val::strings).unwrap_or_default(),
@@ -48,6 +58,7 @@ impl Lower<'_> {
             max_message,
             delivery,
             by,
+            redeliver,
             wait: match word(&mut fields, "wait") {
                 Some("spin") => Wait::Spin,
                 Some("block") => Wait::Block,
@@ -61,7 +72,7 @@ impl Lower<'_> {
 
     fn words_that_fit(&mut self, fields: &Fields, kind: Kind, delivery: Delivery) {
         if kind == Kind::Pipe {
-            for key in ["max_message", "wait"] {
+            for key in ["max_message", "wait", "redeliver"] {
                 if let Some(field) = fields.find(key) {
                     let message = format!("`{key}` has no meaning for a pipe");
                     self.error(codes::CONTRADICTION, message, &field.key_span, "leave it out, or make it `kind: ring`");

@@ -9,6 +9,10 @@ use crate::spec::types::*;
 use crate::spec::value::{Data, Fields, Val};
 
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_RESTARTS: u32 = 5;
+const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
+const DEFAULT_BACKOFF: Duration = Duration::from_millis(100);
+const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(10);
 const SIGTERM: Signal = Signal(15);
 /// As on x86-64 and arm64.
 const SIGNALS: [(&str, i32); 11] = [
@@ -56,6 +60,7 @@ impl Lower<'_> {
             },
             service: fields.take("service").and_then(Val::bool),
             timeout: time(&mut fields, "timeout"),
+            restart: fields.take("restart").and_then(Val::record).and_then(|f| self.restart(f)),
             stop_signal: word(&mut fields, "stop_signal").map_or(SIGTERM, signal),
             stop_timeout: time(&mut fields, "stop_timeout").unwrap_or(DEFAULT_STOP_TIMEOUT),
             placement: fields.take("placement").and_then(Val::record).map(placement),
@@ -207,6 +212,43 @@ impl Lower<'_> {
             },
             nice: fields.take("nice").and_then(Val::int).map(|n| n.value),
         }
+    }
+}
+
+impl Lower<'_> {
+    /// `None`: never.
+    fn restart(&mut self, mut fields: Fields) -> Option<Restart> {
+        let Some(when) = fields.take("when") else {
+            let help = "add `when: on_failure`, or leave `restart` out";
+            self.error(codes::MISSING_KEY, "`restart` does not say `when`", &fields.owner, help);
+            return None;
+        };
+        let at = when.span.clone();
+        let when = match when.word() {
+            Some("on_failure") => When::OnFailure,
+            Some("always") => When::Always,
+            _ => return None,
+        };
+        let backoff = time(&mut fields, "backoff").unwrap_or(DEFAULT_BACKOFF);
+        let max_at = fields.find("backoff_max").map(|f| f.value.span.clone());
+        let max = time(&mut fields, "backoff_max");
+        if let (Some(max), Some(at)) = (max, max_at)
+            && max < backoff
+        {
+            let message = "the longest wait is shorter than the first";
+            self.error(codes::CONTRADICTION, message, &at, "raise `backoff_max`, or lower `backoff`");
+        }
+        let scope = fields.take("scope");
+        let scope = scope.map(|v| (v.span.clone(), v.word() == Some("gang")));
+        Some(Restart {
+            when: Spanned { value: when, span: at },
+            limit: fields.take("limit").and_then(Val::int).map_or(DEFAULT_RESTARTS, |n| n.value),
+            window: time(&mut fields, "window").unwrap_or(DEFAULT_WINDOW),
+            backoff,
+            backoff_max: max.unwrap_or(DEFAULT_BACKOFF_MAX.max(backoff)),
+            scope: scope.map(|(span, gang)| Spanned { value: if gang { Scope::Gang } else { Scope::Stage }, span }),
+            span: fields.owner,
+        })
     }
 }
 

@@ -1,0 +1,190 @@
+//! Stages that are started again: alone, with their edges waiting for them, or as a gang from the beginning.
+
+use crate::harness::{Home, INT, KILL, Live, pid, send};
+use crate::sdk::role;
+
+/// Fails until it has been started this often.
+fn succeeds_at(times: u32) -> String {
+    format!("shell: 'echo x >> tries; echo attempt $NEXUSFLOW_ATTEMPT; [ $(wc -l < tries) -ge {times} ]'")
+}
+
+#[test]
+fn a_stage_is_started_again_until_it_succeeds() {
+    let home = Home::new();
+    let done = home.apply_to(
+        0,
+        &format!(
+            "stages:
+  s: {{ {}, restart: {{ when: on_failure, backoff: 10ms }} }}
+  after: {{ command: [touch, after], depends_on: [s] }}
+",
+            succeeds_at(3)
+        ),
+    );
+    let of_s = |event: &str| done.of(event).into_iter().filter(|f| f["stage"] == "s").cloned().collect::<Vec<_>>();
+    let (started, ended) = (of_s("stage_started"), of_s("stage_ended"));
+    let attempts =
+        |facts: &[serde_json::Value]| facts.iter().map(|f| f["attempt"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!((attempts(&started), attempts(&ended)), (vec![1, 2, 3], vec![1, 2, 3]));
+    let outcomes: Vec<_> = ended.iter().map(|f| (f["outcome"].as_str().unwrap(), f["restart_in_s"].as_f64())).collect();
+    assert_eq!(outcomes, [("failed", Some(0.01)), ("failed", Some(0.02)), ("succeeded", None)]);
+    assert!(home.file("after").exists());
+    for (attempt, log) in [(1, "s.log"), (2, "s~2.log"), (3, "s~3.log")] {
+        let path = ended[attempt - 1]["log"].as_str().unwrap();
+        assert!(path.ends_with(log), "{path}");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), format!("attempt {attempt}\n"));
+    }
+    let shown = home.json(&["dag", "show", "last", "--format", "json"]);
+    assert_eq!(shown["attempts"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn the_limit_is_the_end() {
+    let home = Home::new();
+    let prom = home.path("p.prom");
+    let text = "stages:
+  s: { shell: 'kill -KILL $$', restart: { when: on_failure, limit: 2, backoff: 1ms } }
+  after: { command: [touch, after], depends_on: [s] }
+";
+    let live = home.start_with(text, &["--prom-file", prom.to_str().unwrap()], |_| {});
+    let done = live.finish().with_code(1);
+    assert_eq!(done.of("stage_started").len(), 3);
+    assert_eq!(done.of("stage_ended").last().unwrap()["outcome"], "skipped");
+    let text = std::fs::read_to_string(prom).unwrap();
+    assert!(text.contains("nexusflow_stage_restarts{pipeline=\"test\",stage=\"s\"} 2\n"), "{text}");
+}
+
+#[test]
+fn a_timeout_is_of_each_attempt_and_a_failure() {
+    let done = Home::new().apply_to(
+        124,
+        "stages: { s: { command: [sleep, 1000], timeout: 50ms, restart: { when: on_failure, limit: 1, backoff: 1ms } } }",
+    );
+    let ended: Vec<_> = done.of("stage_ended").iter().map(|f| f["outcome"].as_str().unwrap()).collect();
+    assert_eq!(ended, ["timed_out", "timed_out"]);
+}
+
+#[test]
+fn an_interrupt_ends_the_wait() {
+    let home = Home::new();
+    let mut live =
+        home.start("stages: { s: { shell: exit 3, restart: { when: on_failure, backoff: 1h, backoff_max: 1h } } }");
+    live.ended("s");
+    live.signal(INT);
+    let done = live.finish().with_code(130);
+    let ended = done.of("stage_ended");
+    assert_eq!((&ended[1]["attempt"], &ended[1]["outcome"], ended.len()), (&2.into(), &"stopped".into(), 2));
+}
+
+#[test]
+fn a_service_that_leaves_comes_back() {
+    let home = Home::new();
+    let done = home.apply_to(
+        0,
+        "parallel: 2
+stages:
+  s: { shell: 'echo x >> tries; [ $(wc -l < tries) -ge 3 ] && exec sleep 1000; exit 0', service: true, restart: { when: always, backoff: 1ms } }
+  job: { shell: 'while [ ! -e tries ] || [ $(wc -l < tries) -lt 3 ]; do sleep 0.01; done' }
+",
+    );
+    assert_eq!(done.of("stage_started").iter().filter(|f| f["stage"] == "s").count(), 3);
+    assert_eq!(done.of("stage_ended").last().unwrap()["outcome"], "stopped");
+}
+
+/// Kills the running attempt of a stage when its reader has come further, again and again, until the run ends.
+fn kill_while_it_runs(live: &mut Live, stages: &[&str], kills: u32) {
+    for n in 1..=kills {
+        for stage in stages {
+            let started = live.wait_for(|f| {
+                f["event"] == "stage_started" && f["stage"] == *stage && f["attempt"].as_u64() == Some(n.into())
+            });
+            send(pid(started), KILL);
+        }
+    }
+}
+
+/// What was kept: every number below `n`, in order but for what was delivered again.
+fn all_in_order(kept: &str, n: u64) {
+    let mut next = 0;
+    for line in kept.lines() {
+        let number: u64 = line.parse().unwrap();
+        assert!(number <= next, "{next} is missing before {number}");
+        next = next.max(number + 1);
+    }
+    assert_eq!(next, n);
+}
+
+const AGAIN: &str = "restart: { when: on_failure, limit: 100, backoff: 1ms, backoff_max: 1ms }";
+
+#[test]
+fn edges_wait_for_who_is_restarted() {
+    const N: u64 = 20_000;
+    for killed in [&["keep"][..], &["count"], &["pass"], &["count", "pass", "keep"]] {
+        let home = Home::new();
+        let mut live = home.start(&format!(
+            "parallel: 4
+stages:
+  count: {{ {}, {AGAIN} }}
+  pass: {{ {}, {AGAIN} }}
+  keep: {{ {}, {AGAIN} }}
+edges:
+  a: {{ from: count, to: pass, capacity: 16KiB }}
+  b: {{ from: pass, to: keep, capacity: 16KiB }}
+",
+            role(&format!("count {N}")),
+            role("pass"),
+            role("keep"),
+        ));
+        kill_while_it_runs(&mut live, killed, 5);
+        let done = live.finish().with_code(0);
+        all_in_order(&home.read("kept.keep.0"), N);
+        for stage in killed {
+            let restarts =
+                done.of("stage_ended").iter().filter(|f| f["stage"] == *stage && f["restart_in_s"].is_number()).count();
+            assert!(restarts >= 4, "{restarts} of {stage}: {done:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_gang_begins_anew_as_a_whole() {
+    for kind in ["ring", "pipe"] {
+        let home = Home::new();
+        let done = home.apply_to(
+            0,
+            &format!(
+                "stages:
+  cat: {{ command: [seq, '50000'], stdout: {{ edge: e }} }}
+  sort:
+    shell: 'if [ $NEXUSFLOW_ATTEMPT -lt 3 ]; then head -n 1000 > /dev/null; kill -KILL $$; fi; exec sort -rn > sorted'
+    stdin: {{ edge: e }}
+    restart: {{ when: on_failure, scope: gang, backoff: 1ms }}
+  after: {{ command: [cp, sorted, copy], depends_on: [sort, cat] }}
+edges: {{ e: {{ from: cat, to: sort, kind: {kind} }} }}
+"
+            ),
+        );
+        let want: String = (1..=50_000).rev().map(|n| format!("{n}\n")).collect();
+        assert!(home.read("copy") == want);
+        let attempts = |stage: &str| done.of("stage_started").iter().filter(|f| f["stage"] == stage).count();
+        assert_eq!((attempts("cat"), attempts("sort"), attempts("after")), (3, 3, 1), "{kind}");
+    }
+}
+
+#[test]
+fn a_replica_that_uses_up_its_restarts_fails_the_run() {
+    let home = Home::new();
+    let done = home.apply_to(
+        1,
+        &format!(
+            "stages:
+  count: {{ {} }}
+  bad: {{ shell: 'exit 1', stdin: {{ edge: e }}, restart: {{ when: on_failure, limit: 2, backoff: 1ms, scope: stage }} }}
+edges: {{ e: {{ from: count, to: bad, capacity: 16KiB }} }}
+",
+            role("count 1000000")
+        ),
+    );
+    assert_eq!(done.of("stage_started").iter().filter(|f| f["stage"] == "bad").count(), 3);
+    assert_eq!(done.of("stage_ended").iter().filter(|f| f["stage"] == "count").count(), 1);
+}
