@@ -23,7 +23,7 @@ use crate::plan::TaskId;
 use crate::probe;
 use crate::record::EdgeEnded;
 use crate::record::human::bytes;
-use crate::spec::{By, Delivery, Framing, Kind, Wait};
+use crate::spec::{By, Delivery, Framing, Kind, Scope, Wait};
 
 /// One gang's edges while it runs.
 #[derive(Debug, Default)]
@@ -213,7 +213,7 @@ impl Gang {
     /// A program that may be started again alone is given again what it had perhaps not read.
     fn hold(&self, cx: &Context, owner: Owner, id: EdgeId, direction: Direction) -> Option<Hold> {
         let alone = cx.pipeline.stage(owner.0).restart.is_some_and(|r| r.scope == Scope::Stage);
-        let rings = self.read_by(owner, id).map(|(ring, _)| ring.segment.capacity());
+        let rings = self.read_by(owner, id).map(|(ring, _)| ring.segment.shape().ring);
         (alone && direction == Direction::Input)
             .then(|| Hold { redeliver_bytes: cx.pipeline.edge(id).redeliver, most_bytes: rings.min().unwrap_or(0) / 2 })
     }

@@ -92,8 +92,7 @@ pub static EDGE: Record = Record {
         Key::new("memory", &Shape::Record(&EDGE_MEMORY), "Where its memory lies.").later("choosing an edge's memory comes in a later release"),
         Key::new("redeliver", &Shape::Size { min: 0, max: MAX_CAPACITY_BYTES }, "How many bytes an unmodified program that reads this edge must have been given after a message before that counts as read: when it is restarted alone it is given again what did not. At least what the pipe to it and its read-ahead hold; under half of `capacity`.")
             .default_says("`128KiB`, or a quarter of `capacity` if that is less")
-            .example("128KiB")
-            .later("a choice comes in a later release"),
+            .example("128KiB"),
         Key::new("sealed", &Shape::Bool, "Each object in a memory of its own that nobody can change, not even its creator.")
             .default("false")
             .later("object edges come in a later release"),
