@@ -9,10 +9,12 @@ use crate::external::{self, Installed};
 use crate::peer::Peer;
 use crate::report::{self, Row};
 use crate::transport::{LAST, Rx, Tx, Writer, read, write};
-use crate::{Options, Result, objects, ours, queues, raw, streams};
+use crate::{Options, Result, broadcast, objects, ours, queues, raw, streams};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+/// Consumers of a broadcast.
+pub const FANOUT: usize = 4;
 /// Messages between two looks at the clock; fewer of large ones.
 const BETWEEN_LOOKS_BYTES: usize = 64 * KIB;
 
@@ -31,6 +33,8 @@ pub enum Who {
     },
     Plasma,
     Vineyard,
+    /// Our ring with so many consumers.
+    Consumers(usize),
     Lines,
     Futex,
     Memcpy,
@@ -77,6 +81,8 @@ impl Who {
             Self::UnixSocket => "unix-socket",
             Self::ZeroMq => "zeromq",
             Self::Dora => "dora",
+            Self::Consumers(1) => "one-consumer",
+            Self::Consumers(_) => "nexusflow",
             Self::Plasma => "plasma",
             Self::Vineyard => "vineyard",
             Self::Lines => "raw-lines",
@@ -128,6 +134,15 @@ fn all() -> Vec<Case> {
         quick,
     };
     vec![
+        Case {
+            name: format!("broadcast/{FANOUT}/64Bx64"),
+            bytes: 64,
+            batch: 64,
+            mode: "adaptive",
+            metric: Metric::MessagesPerSecond,
+            who: vec![Who::Consumers(FANOUT), Who::Consumers(1)],
+            quick: false,
+        },
         object(KIB, false, false),
         object(MIB, false, true),
         object(100 * MIB, false, false),
@@ -178,6 +193,13 @@ pub fn run(options: &Options) -> Result<Vec<Row>> {
             rounds.push(round.collect::<Result<_>>().map_err(|e| format!("{}: {e}", case.name))?);
         }
         let found = report::compare(case, &rounds);
+        let others = broadcast::others(options.cpus[0])?.len();
+        if case.who.contains(&Who::Consumers(FANOUT)) && others < FANOUT {
+            println!(
+                "{:24} {FANOUT} consumers share {others} CPU(s): their rates cannot be those of one alone",
+                case.name
+            );
+        }
         report::show(case, &found);
         rows.extend(found);
     }
@@ -191,6 +213,7 @@ fn measure(peer: &Peer, case: &Case, who: Who, options: &Options, time: Duration
         (Who::Futex, ..) => return raw::futexes(peer, time),
         (Who::Memcpy, ..) => return Ok(raw::memcpy(case.bytes, time)),
         (Who::Dora, Some(dora), ..) => return external::dora(dora, case.bytes),
+        (Who::Consumers(n), ..) => return broadcast::run(options.cpus[0], n, case.bytes, time),
         (Who::Objects { sealed }, ..) => return objects::run(peer, case.bytes, sealed, time),
         (Who::Plasma, _, Some(python), _) => {
             return external::store(python, script, "plasma", options.cpus, case.bytes);

@@ -5,6 +5,7 @@
 //! lines, which say how near the two CPUs were to each other (a hypervisor moves them); ratios are taken within one
 //! round and one such bucket only.
 
+mod broadcast;
 mod bucket;
 mod cases;
 mod external;
