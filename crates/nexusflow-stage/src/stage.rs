@@ -1,7 +1,7 @@
 //! A process as a stage of a pipeline: the handshake, who it is, and its edges.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nexusflow_sys::socket;
@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::journal::{Entry, Journal};
 use crate::names;
+use crate::object::{Keeper, Link, ObjectInput, ObjectOutput, Reader, Writer};
 use crate::output::Output;
 use crate::protocol::{
-    self, CONTROL_FD_VARIABLE, Direction, EdgeInfo, EdgePage, FromStage, HANDSHAKE_TIMEOUT, Hello, Identity, MAX_EDGES,
-    Refusal, RingInfo, ToStage, VERSIONS,
+    self, CONTROL_FD_VARIABLE, Direction, EdgeInfo, EdgeKind, EdgePage, FromStage, HANDSHAKE_TIMEOUT, Hello, Identity,
+    MAX_EDGES, Refusal, RingInfo, StoreInfo, ToStage, VERSIONS,
 };
 use crate::ring::{Consumer, Producer};
 use crate::transfer::Transfer;
@@ -26,11 +27,12 @@ pub const MAX_RINGS: u32 = 4096;
 pub struct Stage {
     identity: Identity,
     edges: Vec<EdgeInfo>,
-    session: Mutex<Session>,
+    session: Arc<Mutex<Session>>,
 }
 
+/// What the runner is asked through, by one at a time.
 #[derive(Debug)]
-struct Session {
+pub(crate) struct Session {
     control: OwnedFd,
     /// By number of edge.
     opened: Vec<bool>,
@@ -77,7 +79,8 @@ impl Stage {
             }
         }
         let opened = vec![false; all.len()];
-        Ok(Self { identity, edges: all, session: Mutex::new(Session { control, opened, transfers: false }) })
+        let session = Session { control, opened, transfers: false };
+        Ok(Self { identity, edges: all, session: Arc::new(Mutex::new(session)) })
     }
 
     /// The stage's name in the pipeline file.
@@ -122,15 +125,15 @@ impl Stage {
 
     /// Opens an edge to read. It waits until everyone on the edge runs.
     pub fn input(&self, name: &str) -> Result<Input> {
-        let edge = self.find(name, Direction::Input)?;
-        let rings = self.attach(edge, |ring, fds| Consumer::from_fds(name, ring.shape, fds))?;
+        let edge = self.find(name, Direction::Input, false)?;
+        let rings = self.attach(edge, |answer, fds| Consumer::from_fds(name, ring(answer)?.shape, fds))?;
         Ok(Input::new(name, rings))
     }
 
     /// Opens an edge to write. It waits until everyone on the edge runs.
     pub fn output(&self, name: &str) -> Result<Output> {
-        let edge = self.find(name, Direction::Output)?;
-        let rings = self.attach(edge, |ring, fds| Producer::from_fds(name, ring.shape, fds))?;
+        let edge = self.find(name, Direction::Output, false)?;
+        let rings = self.attach(edge, |answer, fds| Producer::from_fds(name, ring(answer)?.shape, fds))?;
         let EdgeInfo { max_message, by, .. } = self.edges[edge];
         Ok(Output::new(name, usize::try_from(max_message).unwrap_or(usize::MAX), by, rings))
     }
@@ -142,7 +145,7 @@ impl Stage {
     /// A stage has one transfer, and an edge in it is used in no other way. Inputs may be none, and so may outputs.
     pub fn transfer(&self, inputs: &[&str], outputs: &[&str]) -> Result<Transfer> {
         let find =
-            |names: &[&str], direction| names.iter().map(|n| self.find(n, direction)).collect::<Result<Vec<_>>>();
+            |names: &[&str], direction| names.iter().map(|n| self.find(n, direction, false)).collect::<Result<Vec<_>>>();
         let (input_edges, output_edges) = (find(inputs, Direction::Input)?, find(outputs, Direction::Output)?);
         let (journal, entry) = self.journal()?;
         let number = |edge: &usize| u32::try_from(*edge).unwrap_or(u32::MAX); // at most MAX_EDGES
@@ -162,6 +165,32 @@ impl Stage {
             (ToStage::Journal { len }, fds) if fds.len() == 1 => Journal::open(&fds[0], len),
             _ => Err(unexpected()),
         }
+    /// Opens an object edge to read. It waits until everyone on the edge runs.
+    pub fn object_input(&self, name: &str) -> Result<ObjectInput> {
+        let edge = self.find(name, Direction::Input, true)?;
+        let stores = self.attach(edge, |answer, fds| {
+            let info = store(answer)?;
+            Reader::from_fds(name, info.shape, fds, self.keeper(name, info.store))
+        })?;
+        Ok(ObjectInput::new(name, stores))
+    }
+
+    /// Opens an object edge to write. It waits until everyone on the edge runs.
+    pub fn object_output(&self, name: &str) -> Result<ObjectOutput> {
+        let edge = self.find(name, Direction::Output, true)?;
+        let mut stores = self.attach(edge, |answer, fds| {
+            let info = store(answer)?;
+            Writer::from_fds(name, info.shape, fds, self.keeper(name, info.store))
+        })?;
+        let EdgeInfo { max_message, by, .. } = self.edges[edge];
+        let (Some(store), true) = (stores.pop(), stores.is_empty()) else { return Err(unexpected()) };
+        store.choose_by(by)?;
+        Ok(ObjectOutput::new(name, usize::try_from(max_message).unwrap_or(usize::MAX), store))
+    }
+
+    /// The runner, which keeps sealed objects.
+    fn keeper(&self, edge: &str, store: u32) -> Arc<dyn Keeper> {
+        Arc::new(Link::new(self.session.clone(), edge, store))
     }
 
     fn names(&self, direction: Direction) -> Vec<&str> {
@@ -169,24 +198,33 @@ impl Stage {
     }
 
     /// The number of an edge.
-    fn find(&self, name: &str, direction: Direction) -> Result<usize> {
+    fn find(&self, name: &str, direction: Direction, objects: bool) -> Result<usize> {
         let (what, other) = match direction {
             Direction::Input => ("input", "output"),
             Direction::Output => ("output", "input"),
         };
         let help = match self.edges.iter().position(|e| e.name == name) {
-            Some(number) if self.edges[number].direction == direction => return Ok(number),
+            Some(number) if self.edges[number].direction == direction => {
+                match (self.edges[number].kind != EdgeKind::Ring, objects) {
+                    (true, false) => format!("it carries objects: open it with `object_{what}`"),
+                    (false, true) => format!("it carries messages, not objects: open it with `{what}`"),
+                    _ => return Ok(number),
+                }
+            }
+            Some(number) if self.edges[number].kind != EdgeKind::Ring => {
+                format!("it is an {other} of this stage: open it with `object_{other}`")
+            }
             Some(_) => format!("it is an {other} of this stage: open it with `{other}`"),
             None => names::help(name, &self.names(direction), what),
         };
         Err(Error::UnknownEdge { name: name.to_owned(), help })
     }
 
-    /// Asks for every ring of an edge.
-    fn attach<T>(&self, edge: usize, open: impl Fn(RingInfo, Vec<OwnedFd>) -> Result<T>) -> Result<Vec<T>> {
+    /// Asks for every ring or store of an edge.
+    fn attach<T>(&self, edge: usize, open: impl Fn(ToStage, Vec<OwnedFd>) -> Result<T>) -> Result<Vec<T>> {
         let info = &self.edges[edge];
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut session.opened[edge], true) {
+        let opened = std::mem::replace(&mut lock(&self.session).opened[edge], true);
+        if opened {
             return Err(Error::AlreadyOpen { edge: info.name.clone() });
         }
         if info.rings == 0 || info.rings > MAX_RINGS {
@@ -195,27 +233,62 @@ impl Stage {
         (0..info.rings)
             .map(|ring| {
                 let wanted = FromStage::Attach { edge: info.name.clone(), ring };
-                match request(&session.control, &wanted, None)? {
-                    (ToStage::Ring(got), fds) if got.edge == info.name && got.ring == ring => open(got, fds),
-                    _ => Err(unexpected()),
+                let (answer, fds) = lock(&self.session).ask(&wanted, None)?;
+                let named = match &answer {
+                    ToStage::Ring(got) => (&got.edge, got.ring),
+                    ToStage::Store(got) => (&got.edge, got.store),
+                    _ => return Err(unexpected()),
+                };
+                if named != (&info.name, ring) {
+                    return Err(unexpected());
                 }
+                open(answer, fds)
             })
             .collect()
     }
 }
 
-fn unexpected() -> Error {
+impl Session {
+    /// Asks the runner, for as long as it takes.
+    pub(crate) fn ask(&self, what: &FromStage, fd: Option<BorrowedFd<'_>>) -> Result<(ToStage, Vec<OwnedFd>)> {
+        request_with(&self.control, what, fd.as_slice(), None)
+    }
+}
+
+/// What the runner said last is whole, also if a thread that asked has panicked.
+pub(crate) fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ring(answer: ToStage) -> Result<RingInfo> {
+    if let ToStage::Ring(info) = answer { Ok(info) } else { Err(unexpected()) }
+}
+
+fn store(answer: ToStage) -> Result<StoreInfo> {
+    if let ToStage::Store(info) = answer { Ok(info) } else { Err(unexpected()) }
+}
+
+pub(crate) fn unexpected() -> Error {
     Error::Protocol("sent an answer to another question".to_owned())
 }
 
 /// Asks, and waits for the answer.
 fn request(control: impl AsFd, what: &FromStage, timeout: Option<Duration>) -> Result<(ToStage, Vec<OwnedFd>)> {
+    request_with(control, what, &[], timeout)
+}
+
+fn request_with(
+    control: impl AsFd,
+    what: &FromStage,
+    fds: &[BorrowedFd<'_>],
+    timeout: Option<Duration>,
+) -> Result<(ToStage, Vec<OwnedFd>)> {
     let failed = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => Error::RunnerGone,
         std::io::ErrorKind::InvalidData => Error::Protocol(e.to_string()),
         _ => Error::Io { doing: "talk to the nexusflow runner", source: e },
     };
-    protocol::send(&control, what, &[]).map_err(failed)?;
+    protocol::send(&control, what, fds).map_err(failed)?;
     if !socket::wait_readable(&control, timeout).map_err(failed)? {
         return Err(Error::Protocol("did not answer in time".to_owned()));
     }

@@ -14,6 +14,7 @@ mod draft;
 pub(crate) mod extents;
 mod input;
 mod layout;
+mod link;
 #[allow(unsafe_code)] // to look at an object in place
 mod object;
 mod output;
@@ -26,6 +27,7 @@ mod writer;
 pub use draft::Draft;
 pub use input::ObjectInput;
 pub use layout::VERSION as LAYOUT_VERSION;
+pub(crate) use link::Link;
 pub use object::Object;
 pub use output::ObjectOutput;
 pub use reader::{Next, Reader, wait_any};

@@ -13,6 +13,7 @@ use super::layout::{self, ALIGN};
 use super::store::{total_bytes, whole_pages};
 use super::{Keeper, Shape, check_magic, entry, find_tail, has_released, is_detached, poisoned};
 use crate::error::{Error, Result};
+use crate::protocol::By;
 use crate::ring::{MAX_SLEEP, Spinner, Until, WaitMode};
 
 /// The one writer of a store.
@@ -51,6 +52,7 @@ struct State {
     next: Vec<u64>,
     /// Whose turn it is.
     turn: usize,
+    by: By,
     /// Of all lanes.
     messages: u64,
     bytes: u64,
@@ -116,6 +118,15 @@ impl Writer {
         Ok(Self(Arc::new(Shared { edge, shape, head, slab, cursors, keeper, given: AtomicU32::new(0), state })))
     }
 
+    /// How the consumer of each object is chosen, if only one gets it. There are no keys here.
+    pub fn choose_by(&self, by: By) -> Result<()> {
+        if by == By::Key {
+            return Err(Error::Protocol(format!("announced keys for the objects of edge `{}`", self.0.edge)));
+        }
+        self.0.lock().by = by;
+        Ok(())
+    }
+
     /// Bytes of the longest object: all there is.
     pub fn max_object(&self) -> u64 {
         self.0.shape.capacity
@@ -160,6 +171,7 @@ impl State {
             used: 0,
             unswept: 0,
             turn: (messages % shape.lanes() as u64) as usize,
+            by: By::RoundRobin,
             messages,
             bytes: total_bytes(head, messages),
             blocked_ns: head.word64(layout::H_BLOCKED_NS).load(Ordering::Relaxed),
@@ -320,14 +332,24 @@ impl Shared {
         Ok(serial)
     }
 
-    /// The lane of the next object: each in turn, those passed over whose consumer has gone.
+    /// The lane of the next object: each in turn, or the one with the least to do; those passed over whose consumer has
+    /// gone.
     fn choose(&self, state: &mut State) -> usize {
         let lanes = self.shape.lanes();
-        let mut all = (0..lanes).map(|i| (state.turn + i) % lanes);
-        let gone = |lane: &usize| self.shape.distribute && is_detached(&self.cursors[*lane]);
-        let lane = all.find(|lane| !gone(lane)).unwrap_or(0);
+        let turn = state.turn;
+        let mut there = (0..lanes).map(|i| (turn + i) % lanes).filter(|lane| !self.gone(*lane));
+        let chosen = match state.by {
+            By::RoundRobin | By::Key => there.next(),
+            By::LeastBacklog => there.min_by_key(|lane| state.live.iter().filter(|o| o.lane == *lane).count()),
+        };
+        let lane = chosen.unwrap_or(0); // where there is nobody, it does not matter
         state.turn = (lane + 1) % lanes;
         lane
+    }
+
+    /// Whether nobody reads this lane any more.
+    fn gone(&self, lane: usize) -> bool {
+        self.shape.distribute && is_detached(&self.cursors[lane])
     }
 
     /// Writes the order word that consumers wait for, and wakes who sleeps on it.

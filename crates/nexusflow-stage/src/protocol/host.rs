@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{EdgeInfo, EdgePage, FromStage, Identity, Malformed, Refusal, ToStage, VERSIONS};
+use super::{Direction, EdgeInfo, EdgeKind, EdgePage, FromStage, Identity, Malformed, Refusal, ToStage, VERSIONS};
 
 /// One attempt of one stage, as the runner knows it.
 #[derive(Debug)]
@@ -23,6 +23,12 @@ pub enum Answer {
     /// Send ring `ring` of the edge that has this number in the list given to [`Host::new`], with its descriptors,
     /// as soon as everyone on the edge runs. Further requests may come before; answer in order.
     Ring { edge: usize, ring: u32 },
+    /// Keep the object that came with the packet, then say Published.
+    Publish { edge: usize, slot: u32, serial: u64, len: u64 },
+    /// Let go of what nobody needs any more, then say Published.
+    Sweep { edge: usize },
+    /// Send this object of store `store` of an edge.
+    Take { edge: usize, store: u32, slot: u32, serial: u64 },
     /// Send this replica's journal: the one that its earlier processes had, or a new one.
     Journal,
 }
@@ -82,9 +88,31 @@ impl Host {
                     Answer::Send(refuse(Refusal::UnknownEdge, format!("stage `{stage}` has no edge `{edge}`")))
                 }
             },
+            Ok(FromStage::Publish { edge, slot, serial, len }) if self.welcomed => {
+                self.sealed(&edge, Direction::Output, |edge| Answer::Publish { edge, slot, serial, len })
+            }
+            Ok(FromStage::Sweep { edge }) if self.welcomed => {
+                self.sealed(&edge, Direction::Output, |edge| Answer::Sweep { edge })
+            }
+            Ok(FromStage::Take { edge, store, slot, serial }) if self.welcomed => {
+                self.sealed(&edge, Direction::Input, |edge| Answer::Take { edge, store, slot, serial })
+            }
             Ok(FromStage::Journal) if self.welcomed => Answer::Journal,
             Ok(_) => Answer::SendAndClose(refuse(Refusal::Malformed, "a packet out of its turn".to_owned())),
             Err(malformed) => Answer::SendAndClose(refuse(Refusal::Malformed, malformed.to_string())),
+        }
+    }
+}
+
+impl Host {
+    /// What to do with a sealed object of an edge, if it can have one.
+    fn sealed(&self, name: &str, direction: Direction, what: impl FnOnce(usize) -> Answer) -> Answer {
+        match self.numbers.get(name) {
+            Some(&at) if (self.edges[at].kind, self.edges[at].direction) == (EdgeKind::Sealed, direction) => what(at),
+            _ => {
+                let text = format!("stage `{}` has no sealed objects on an edge `{name}`", self.identity.stage);
+                Answer::Send(refuse(Refusal::UnknownEdge, text))
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ pub use host::{Answer, Host};
 pub use wire::{MAX_TEXT, Malformed};
 use wire::{Reader, Writer};
 
+use crate::object;
 use crate::ring::{Shape, WaitMode};
 
 /// Versions of the protocol that this crate speaks, oldest and newest.
@@ -54,6 +55,24 @@ pub enum FromStage {
         edge: String,
         ring: u32,
     },
+    /// With the memory of a sealed object that is about to be announced on an edge this stage writes: the runner keeps it.
+    Publish {
+        edge: String,
+        slot: u32,
+        serial: u64,
+        len: u64,
+    },
+    /// Asks for the memory of a sealed object, in the store of this number of an edge the stage reads.
+    Take {
+        edge: String,
+        store: u32,
+        slot: u32,
+        serial: u64,
+    },
+    /// Asks the runner to let go of objects that all consumers of the edge, which this stage writes, have released.
+    Sweep {
+        edge: String,
+    },
     /// Asks for the memory that makes [transfers](crate::Transfer) exact. It is this replica's, and outlives its
     /// processes.
     Journal,
@@ -82,6 +101,13 @@ pub enum ToStage {
     Ring(RingInfo),
     /// To Journal; with it comes its descriptor. How many bytes it has.
     Journal { len: u64 },
+    /// To Attach, of an edge that carries objects; with it come the descriptors: the head, the slab if it has one, then
+    /// for a producer every consumer's cursor, for a consumer its own.
+    Store(StoreInfo),
+    /// To Publish and Sweep: it is done.
+    Published,
+    /// To Take; with it comes the descriptor.
+    Object,
     /// To anything.
     Refuse { code: Refusal, text: String },
 }
@@ -123,6 +149,7 @@ pub struct EdgeInfo {
     /// How many rings this stage has of it: to read, one per producer (replicas counted); to write, one, or with
     /// distribute one per consumer.
     pub rings: u32,
+    pub kind: EdgeKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +187,26 @@ pub struct RingInfo {
     /// For a consumer, which of the ring's consumers it is; for a producer 0.
     pub consumer: u32,
     pub consumers: u32,
+}
+
+/// What an edge carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EdgeKind {
+    /// Messages.
+    #[default]
+    Ring = 0,
+    /// Objects in the edge's own memory.
+    Object = 1,
+    /// Objects, each in a memory of its own that nobody can write once it is sealed.
+    Sealed = 2,
+}
+
+/// A store of objects, as it is handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreInfo {
+    pub edge: String,
+    pub store: u32,
+    pub shape: object::Shape,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +275,7 @@ impl EdgePage {
         w = w.u32(self.total).u32(self.from).u32(self.edges.len() as u32);
         for edge in &self.edges {
             w = w.text(&edge.name).u8(edge.direction as u8).u8(edge.delivery as u8).u8(edge.wait as u8);
-            w = w.u8(edge.by as u8).u64(edge.max_message).u32(edge.rings);
+            w = w.u8(edge.by as u8).u64(edge.max_message).u32(edge.rings).u8(edge.kind as u8);
         }
         w
     }
@@ -248,7 +295,7 @@ impl EdgePage {
 
 impl EdgeInfo {
     fn encoded_len(&self) -> usize {
-        2 + self.name.len().min(MAX_TEXT) + 4 + 8 + 4
+        2 + self.name.len().min(MAX_TEXT) + 4 + 8 + 4 + 1
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -273,6 +320,12 @@ impl EdgeInfo {
             },
             max_message: r.u64()?,
             rings: r.u32()?,
+            kind: match r.u8()? {
+                0 => EdgeKind::Ring,
+                1 => EdgeKind::Object,
+                2 => EdgeKind::Sealed,
+                _ => return Err(Malformed("an edge of an unknown kind")),
+            },
         })
     }
 }
@@ -287,6 +340,12 @@ const RING: u16 = 6;
 const JOURNAL_WANTED: u16 = 7;
 const REFUSE: u16 = 8;
 const JOURNAL: u16 = 10;
+const PUBLISH: u16 = 9;
+const PUBLISHED: u16 = 12;
+const TAKE: u16 = 11;
+const OBJECT: u16 = 14;
+const SWEEP: u16 = 13;
+const STORE: u16 = 18;
 
 impl Packet for FromStage {
     fn encode(&self) -> Vec<u8> {
@@ -295,6 +354,13 @@ impl Packet for FromStage {
             Self::ListEdges { from } => Writer::new(LIST_EDGES).u32(*from),
             Self::Attach { edge, ring } => Writer::new(ATTACH).text(edge).u32(*ring),
             Self::Journal => Writer::new(JOURNAL_WANTED),
+            Self::Publish { edge, slot, serial, len } => {
+                Writer::new(PUBLISH).text(edge).u32(*slot).u64(*serial).u64(*len)
+            }
+            Self::Take { edge, store, slot, serial } => {
+                Writer::new(TAKE).text(edge).u32(*store).u32(*slot).u64(*serial)
+            }
+            Self::Sweep { edge } => Writer::new(SWEEP).text(edge),
         }
         .bytes()
     }
@@ -306,6 +372,9 @@ impl Packet for FromStage {
             LIST_EDGES => Self::ListEdges { from: r.u32()? },
             ATTACH => Self::Attach { edge: r.text()?, ring: r.u32()? },
             JOURNAL_WANTED => Self::Journal,
+            PUBLISH => Self::Publish { edge: r.text()?, slot: r.u32()?, serial: r.u64()?, len: r.u64()? },
+            TAKE => Self::Take { edge: r.text()?, store: r.u32()?, slot: r.u32()?, serial: r.u64()? },
+            SWEEP => Self::Sweep { edge: r.text()? },
             _ => return Err(Malformed("of no kind that a stage sends")),
         })
     }
@@ -324,6 +393,13 @@ impl Packet for ToStage {
                 w.u64(ring.shape.ring).u64(ring.shape.slab).u32(ring.consumer).u32(ring.consumers)
             }
             Self::Journal { len } => Writer::new(JOURNAL).u64(*len),
+            Self::Store(StoreInfo { edge, store, shape }) => {
+                let w = Writer::new(STORE).text(edge).u32(*store).u64(shape.capacity).u32(shape.slots);
+                let w = w.u32(shape.consumers).u8(shape.wait as u8);
+                w.u8(shape.sealed.into()).u8(shape.distribute.into())
+            }
+            Self::Published => Writer::new(PUBLISHED),
+            Self::Object => Writer::new(OBJECT),
             Self::Refuse { code, text } => Writer::new(REFUSE).u16(code.number()).text(text),
         }
         .bytes()
@@ -354,9 +430,31 @@ impl Packet for ToStage {
                 consumers: r.u32()?,
             }),
             JOURNAL => Self::Journal { len: r.u64()? },
+            STORE => Self::Store(StoreInfo {
+                edge: r.text()?,
+                store: r.u32()?,
+                shape: object::Shape {
+                    capacity: r.u64()?,
+                    slots: r.u32()?,
+                    consumers: r.u32()?,
+                    wait: WaitMode::from_number(r.u8()?.into()).ok_or(Malformed("an unknown way to wait"))?,
+                    sealed: flag(r.u8()?)?,
+                    distribute: flag(r.u8()?)?,
+                },
+            }),
+            PUBLISHED => Self::Published,
+            OBJECT => Self::Object,
             REFUSE => Self::Refuse { code: Refusal::from_number(r.u16()?), text: r.text()? },
             _ => return Err(Malformed("of no kind that a runner sends")),
         })
+    }
+}
+
+fn flag(n: u8) -> Result<bool, Malformed> {
+    match n {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed("neither yes nor no")),
     }
 }
 

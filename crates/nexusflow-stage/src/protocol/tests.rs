@@ -9,8 +9,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn edge() -> impl Strategy<Value = EdgeInfo> {
-    (text(), any::<bool>(), any::<bool>(), (0u32..3, 0usize..3), any::<u64>(), any::<u32>()).prop_map(
-        |(name, input, broadcast, (wait, by), max_message, rings)| EdgeInfo {
+    (text(), any::<bool>(), any::<bool>(), (0u32..3, 0usize..3, 0usize..3), any::<u64>(), any::<u32>()).prop_map(
+        |(name, input, broadcast, (wait, by, kind), max_message, rings)| EdgeInfo {
             name,
             direction: if input { Direction::Input } else { Direction::Output },
             delivery: if broadcast { Delivery::Broadcast } else { Delivery::Distribute },
@@ -18,6 +18,7 @@ fn edge() -> impl Strategy<Value = EdgeInfo> {
             by: [By::RoundRobin, By::LeastBacklog, By::Key][by],
             max_message,
             rings,
+            kind: [EdgeKind::Ring, EdgeKind::Object, EdgeKind::Sealed][kind],
         },
     )
 }
@@ -38,6 +39,19 @@ fn from_stage() -> impl Strategy<Value = FromStage> {
         any::<u32>().prop_map(|from| FromStage::ListEdges { from }),
         (text(), any::<u32>()).prop_map(|(edge, ring)| FromStage::Attach { edge, ring }),
         Just(FromStage::Journal),
+        (text(), any::<(u32, u64, u64)>()).prop_map(|(edge, (slot, serial, len))| FromStage::Publish {
+            edge,
+            slot,
+            serial,
+            len
+        }),
+        (text(), any::<(u32, u32, u64)>()).prop_map(|(edge, (store, slot, serial))| FromStage::Take {
+            edge,
+            store,
+            slot,
+            serial
+        }),
+        text().prop_map(|edge| FromStage::Sweep { edge }),
     ]
 }
 
@@ -61,6 +75,15 @@ fn to_stage() -> impl Strategy<Value = ToStage> {
             ToStage::Ring(RingInfo { edge, ring, shape, consumer, consumers })
         }),
         any::<u64>().prop_map(|len| ToStage::Journal { len }),
+        (text(), any::<(u32, u64, u32, u32)>(), 0u32..3, any::<(bool, bool)>()).prop_map(
+            |(edge, (store, capacity, slots, consumers), wait, (sealed, distribute))| {
+                let wait = WaitMode::from_number(wait).unwrap();
+                let shape = object::Shape { capacity, slots, consumers, wait, sealed, distribute };
+                ToStage::Store(StoreInfo { edge, store, shape })
+            }
+        ),
+        Just(ToStage::Published),
+        Just(ToStage::Object),
         (any::<u16>(), text()).prop_map(|(code, text)| ToStage::Refuse { code: Refusal::from_number(code), text }),
     ]
 }
@@ -79,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_packet_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..18) {
+    fn any_bytes_are_a_packet_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..20) {
         let _ = (FromStage::decode(&bytes), ToStage::decode(&bytes));
         if let Some(first) = bytes.first_mut() {
             *first = kind;
@@ -107,6 +130,7 @@ fn a_thousand_edges_come_in_pages_that_fit() {
         by: By::RoundRobin,
         max_message: 1,
         rings: 1,
+        kind: EdgeKind::Ring,
     };
     let all: Vec<_> = (0..2000).map(edge).collect();
     let identity = Identity { run: "r".repeat(5000), stage: "s".repeat(5000), ..Identity::default() };
@@ -159,4 +183,34 @@ fn neighbouring_versions_agree_on_the_newest_common_one() {
     let mut host = Host::new(Identity::default(), vec![]);
     let answer = host.answer(Ok(FromStage::Hello(hello(max + 1, max + 2))));
     assert!(matches!(answer, Answer::SendAndClose(ToStage::Refuse { code: Refusal::Version, .. })));
+}
+
+#[test]
+fn sealed_objects_go_the_way_their_edge_goes() {
+    let edge = |name: &str, direction, kind| EdgeInfo {
+        name: name.to_owned(),
+        direction,
+        delivery: Delivery::Broadcast,
+        wait: WaitMode::Adaptive,
+        by: By::RoundRobin,
+        max_message: 1,
+        rings: 1,
+        kind,
+    };
+    let edges = vec![
+        edge("in", Direction::Input, EdgeKind::Sealed),
+        edge("out", Direction::Output, EdgeKind::Sealed),
+        edge("slab", Direction::Output, EdgeKind::Object),
+    ];
+    let mut host = Host::new(Identity::default(), edges);
+    let publish = |edge: &str| Ok(FromStage::Publish { edge: edge.to_owned(), slot: 3, serial: 4, len: 5 });
+    let take = |edge: &str| Ok(FromStage::Take { edge: edge.to_owned(), store: 0, slot: 3, serial: 4 });
+    assert!(matches!(host.answer(publish("out")), Answer::SendAndClose(_)), "before the hello");
+    host.answer(Ok(FromStage::Hello(Hello::ours())));
+    assert_eq!(host.answer(publish("out")), Answer::Publish { edge: 1, slot: 3, serial: 4, len: 5 });
+    assert_eq!(host.answer(Ok(FromStage::Sweep { edge: "out".to_owned() })), Answer::Sweep { edge: 1 });
+    assert_eq!(host.answer(take("in")), Answer::Take { edge: 0, store: 0, slot: 3, serial: 4 });
+    for wrong in [publish("in"), publish("slab"), publish("none"), take("out"), take("slab")] {
+        assert!(matches!(host.answer(wrong), Answer::Send(ToStage::Refuse { .. })));
+    }
 }
