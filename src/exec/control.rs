@@ -5,13 +5,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nexusflow_stage::protocol::{self, Answer, EdgeInfo, FromStage, Host, Identity, Malformed, RingInfo, ToStage};
+use nexusflow_stage::object::Keeper;
+use nexusflow_stage::protocol::{
+    self, Answer, EdgeInfo, EdgeKind, FromStage, Host, Identity, Malformed, Refusal, RingInfo, StoreInfo, ToStage,
+};
 
 use super::Context;
 use super::wiring::{Gang, by, own_edges, wait_mode};
 use crate::pipeline::{Direction, EdgeId, StageId};
 use crate::plan::TaskId;
-use crate::spec::Delivery;
+use crate::spec::{Delivery, Kind};
 
 /// Answers that one stage may let wait; one that asks for more without reading is cut off.
 const MAX_PENDING: usize = 8192;
@@ -56,6 +59,8 @@ impl Control {
         let infos = edges.iter().map(|&(id, direction)| {
             let edge = cx.pipeline.edge(id);
             let rings = match direction {
+                Direction::Input if edge.kind == Kind::Object => gang.stores().read_by(owner, id).count(),
+                Direction::Output if edge.kind == Kind::Object => gang.stores().written_by(owner, id).iter().count(),
                 Direction::Input => gang.read_by(owner, id).count(),
                 Direction::Output => gang.written_by(owner, id).count(),
             };
@@ -73,6 +78,11 @@ impl Control {
                 wait: wait_mode(edge.wait),
                 max_message: edge.max_message,
                 rings: rings as u32,
+                kind: match edge.kind {
+                    Kind::Object if edge.sealed => EdgeKind::Sealed,
+                    Kind::Object => EdgeKind::Object,
+                    Kind::Ring | Kind::Pipe => EdgeKind::Ring,
+                },
             }
         });
         let host = Host::new(identity, infos.collect());
@@ -86,16 +96,22 @@ impl Control {
     /// Reads what has come and sends what can be sent.
     pub fn serve(&mut self, gang: &mut Gang) -> Next {
         loop {
-            let said = match protocol::receive::<FromStage>(&self.socket) {
-                Ok(Some((said, _))) => Ok(said),
+            let (said, fds) = match protocol::receive::<FromStage>(&self.socket) {
+                Ok(Some((said, fds))) => (Ok(said), fds),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Malformed("no packet of this protocol")),
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    (Err(Malformed("no packet of this protocol")), vec![])
+                }
                 Ok(None) | Err(_) => return Next::Close,
             };
             if self.pending.len() >= MAX_PENDING {
                 return Next::Close;
             }
-            let answer = self.host.answer(said);
+            let answer = match self.host.answer(said) {
+                Answer::Publish { edge, slot, serial, len } => self.keep(gang, edge, (slot, serial, len), fds),
+                Answer::Sweep { edge } => self.sweep(gang, edge),
+                answer => answer,
+            };
             self.pending.push_back(answer);
         }
         self.flush(gang)
@@ -111,6 +127,8 @@ impl Control {
                     }
                     sent => sent,
                 },
+                Answer::Take { edge, store, slot, serial } => self.send_object(gang, *edge, *store, (*slot, *serial)),
+                Answer::Publish { .. } | Answer::Sweep { .. } => unreachable!("done when it came"),
                 Answer::Ring { .. } if !gang.is_open() => return Next::Read,
                 Answer::Ring { edge, ring } => match self.send_ring(gang, *edge, *ring) {
                     Err(e) if !is_peers(e.kind()) => {
@@ -135,7 +153,69 @@ impl Control {
         protocol::send(&self.socket, &ToStage::Journal { len }, &[fd])
     }
 
+    /// Takes over a sealed object, then says so.
+    fn keep(&self, gang: &Gang, edge: usize, what: (u32, u64, u64), mut fds: Vec<OwnedFd>) -> Answer {
+        let (slot, serial, len) = what;
+        let stored = gang.stores().written_by(self.owner, self.edges[edge].0);
+        let kept = match (stored, fds.pop()) {
+            (Some(stored), Some(object)) if fds.is_empty() => {
+                stored.store.publish(slot, serial, len, object).map_err(|e| e.to_string())
+            }
+            _ => Err("an object comes with one descriptor".to_owned()),
+        };
+        self.published(edge, kept)
+    }
+
+    fn sweep(&self, gang: &Gang, edge: usize) -> Answer {
+        let stored = gang.stores().written_by(self.owner, self.edges[edge].0);
+        self.published(edge, stored.map_or(Ok(()), |s| s.store.sweep().map_err(|e| e.to_string())))
+    }
+
+    fn published(&self, edge: usize, done: Result<(), String>) -> Answer {
+        Answer::Send(match done {
+            Ok(()) => ToStage::Published,
+            Err(what) => {
+                let text = format!("edge `{}`: {what}", self.host.edges()[edge].name);
+                ToStage::Refuse { code: Refusal::Malformed, text }
+            }
+        })
+    }
+
+    fn send_object(&self, gang: &Gang, edge: usize, store: u32, (slot, serial): (u32, u64)) -> io::Result<()> {
+        let found = gang.stores().read_by(self.owner, self.edges[edge].0).nth(store as usize);
+        match found.map(|(stored, _)| stored.store.take(slot, serial)) {
+            Some(Ok(object)) => protocol::send(&self.socket, &ToStage::Object, &[object.as_fd()]),
+            _ => {
+                let text = format!("edge `{}` holds no such object", self.host.edges()[edge].name);
+                protocol::send(&self.socket, &ToStage::Refuse { code: Refusal::UnknownRing, text }, &[])
+            }
+        }
+    }
+
+    fn send_store(&self, gang: &Gang, edge: usize, store: u32) -> io::Result<()> {
+        let (id, direction) = self.edges[edge];
+        let stores = gang.stores();
+        let found = match direction {
+            Direction::Input => stores.read_by(self.owner, id).nth(store as usize).map(|(s, at)| (s, Some(at))),
+            Direction::Output => stores.written_by(self.owner, id).map(|s| (s, None)),
+        };
+        // The host has counted the stores: there is one.
+        let (found, consumer) = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let fds = match consumer {
+            Some(at) => found.store.reader_fds(at),
+            None => found.store.writer_fds(),
+        }
+        .map_err(|e| io::Error::other(e.to_string()))?;
+        let edge = self.host.edges()[edge].name.clone();
+        let packet = ToStage::Store(StoreInfo { edge, store, shape: found.store.shape() });
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        protocol::send(&self.socket, &packet, &fds)
+    }
+
     fn send_ring(&self, gang: &Gang, edge: usize, ring: u32) -> io::Result<()> {
+        if self.host.edges()[edge].kind != EdgeKind::Ring {
+            return self.send_store(gang, edge, ring);
+        }
         let (id, direction) = self.edges[edge];
         let found = match direction {
             Direction::Input => gang.read_by(self.owner, id).nth(ring as usize).map(|(r, at)| (r, Some(at))),

@@ -13,6 +13,7 @@ mod preparer;
 mod program;
 mod report;
 mod spawner;
+mod stores;
 mod tree;
 mod wiring;
 

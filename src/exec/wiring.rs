@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use nexusflow_stage::object::{ObjectInput, Writer};
 use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Stats, WaitMode};
 use nexusflow_stage::{journal, protocol};
 use nexusflow_sys::event::EventFd;
@@ -17,6 +18,7 @@ use super::Context;
 use super::adapter::packed::Tallies;
 use super::adapter::{Hold, MAX_FRAME};
 use super::launch::Ends;
+use super::stores::Stores;
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
 use crate::plan::TaskId;
@@ -29,6 +31,7 @@ use crate::spec::{By, Delivery, Framing, Kind, Scope, Wait};
 #[derive(Debug, Default)]
 pub(super) struct Gang {
     rings: Vec<Ring>,
+    stores: Stores,
     /// Kernel pipes whose ends have not been taken yet.
     pipes: HashMap<EdgeId, (Option<OwnedFd>, Option<OwnedFd>)>,
     /// Of replicas that asked for one: the memory of their transfers, and how long it is. Kept through their restarts.
@@ -66,6 +69,10 @@ pub(super) enum Side {
     Input(Vec<Consumer>),
     /// The stage writes.
     Output(Vec<Producer>),
+    /// The stage reads objects.
+    Objects(ObjectInput),
+    /// The stage writes an object.
+    Object(Writer),
 }
 
 /// What one attempt of a task is given.
@@ -77,7 +84,7 @@ pub(super) struct Wired {
 }
 
 /// One replica of a stage, as rings name their owners.
-type Owner = (StageId, u32);
+pub(super) type Owner = (StageId, u32);
 
 impl Ring {
     /// What has gone through it, as far as anyone has told.
@@ -92,7 +99,7 @@ impl Ring {
 
 impl Half {
     pub fn is_output(&self) -> bool {
-        matches!(self.side, Side::Output(_))
+        matches!(self.side, Side::Output(_) | Side::Object(_))
     }
 }
 
@@ -133,6 +140,10 @@ impl Gang {
         for plan in cx.pipeline.rings(id) {
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+            if edge.kind == Kind::Object {
+                self.stores.make(plan, edge).map_err(|e| e.to_string())?;
+                continue;
             }
             let segment = Segment::create(&SegmentOptions {
                 name: &edge.name,
@@ -191,7 +202,14 @@ impl Gang {
         let (read, write) = pipe::pipe()?;
         let failed = |e: nexusflow_stage::Error| io::Error::other(e.to_string());
         let packed = |(ring, at): (&Ring, usize)| Some((ring.packed.clone()?, at));
+        let edge = cx.pipeline.edge(edge_id);
         let (theirs, ours, side, packed) = match direction {
+            Direction::Input if edge.kind == Kind::Object => {
+                (read, write, Side::Objects(self.stores.input(owner, edge_id, edge).map_err(failed)?), None)
+            }
+            Direction::Output if edge.kind == Kind::Object => {
+                (write, read, Side::Object(self.stores.writer(owner, edge_id, edge).map_err(failed)?), None)
+            }
             Direction::Input => {
                 let packed = self.read_by(owner, edge_id).map(packed).collect();
                 let rings = self.read_by(owner, edge_id).map(|(ring, at)| ring.segment.consumer(at));
@@ -203,7 +221,7 @@ impl Gang {
                 (write, read, Side::Output(rings.collect::<Result<_, _>>().map_err(failed)?), packed)
             }
         };
-        let max_message = cx.pipeline.edge(edge_id).max_message as usize;
+        let max_message = edge.max_message as usize;
         let hold = self.hold(cx, owner, edge_id, direction);
         let wake = EventFd::new()?;
         halves.push(Half { edge: edge_id, framing, max_message, packed, hold, side, pipe: ours, wake });
@@ -229,6 +247,11 @@ impl Gang {
             let at = r.plan.consumers.iter().position(|c| *c == owner)?;
             Some((r, at))
         })
+    }
+
+    /// What carries objects.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     pub fn rings(&self) -> &[Ring] {
@@ -265,6 +288,7 @@ impl Gang {
         let mine = self.rings.iter().filter(|r| r.plan.producer == owner);
         let closed = first_failure(mine.map(|r| r.segment.close()));
         // What could not be closed is poisoned, and its readers find the same when they are woken.
+        let closed = closed.and(self.stores.close(owner));
         closed.map_err(|e| e.to_string()).and(self.abandon(owner))
     }
 
@@ -275,46 +299,30 @@ impl Gang {
                 ring.segment.detach(at);
             }
         }
+        self.stores.detach(owner);
         self.wake_all()
     }
 
-    /// Whether the replica has released all there will ever be for it, or its program was given it on these edges. Of a kernel pipe nobody can tell from here.
+    /// Whether the replica has released all there will ever be for it, or its program was given it on these edges. Of a
+    /// kernel pipe nobody can tell from here.
     pub fn drained(&self, owner: Owner, fed: &[EdgeId]) -> bool {
         let mine = |r: &Ring| r.plan.consumers.iter().position(|c| *c == owner).map(|at| r.segment.drained(at));
-        self.rings
-            .iter()
-            .filter(|r| !fed.contains(&r.plan.edge))
-            .filter_map(mine)
-            .all(|drained| drained.unwrap_or(true))
+        let mut rings = self.rings.iter().filter(|r| !fed.contains(&r.plan.edge)).filter_map(mine);
+        rings.all(|drained| drained.unwrap_or(true)) && self.stores.drained(owner)
     }
 
     /// A process has died, perhaps between its last word and waking whom it should have.
     pub fn wake_all(&self) -> Result<(), String> {
+        self.stores.wake_all();
         first_failure(self.rings.iter().map(|r| r.segment.wake_all())).map_err(|e| e.to_string())
     }
 
-    /// Adds to `ended` what has gone through each ring edge, summed over its rings.
+    /// Adds to `ended` what has gone through each ring or object edge, summed over its rings or stores.
     pub fn edges_ended(&self, cx: &Context, ended: &mut Vec<EdgeEnded>) {
         let at = Timestamp::now();
         for ring in &self.rings {
             let stats = ring.stats();
-            let edge = &cx.pipeline.edge(ring.plan.edge).name;
-            let slot = match ended.iter().position(|e| e.edge == *edge) {
-                Some(slot) => slot,
-                None => {
-                    ended.push(EdgeEnded {
-                        edge: edge.clone(),
-                        messages: 0,
-                        bytes: 0,
-                        backlog_bytes: 0,
-                        blocked_s: 0.0,
-                        waited_s: 0.0,
-                        at,
-                    });
-                    ended.len() - 1
-                }
-            };
-            let sum = &mut ended[slot];
+            let sum = sum_of(ended, &cx.pipeline.edge(ring.plan.edge).name, at);
             // A stage can write what it likes into its counters.
             sum.messages = sum.messages.saturating_add(stats.messages);
             sum.bytes = sum.bytes.saturating_add(stats.bytes);
@@ -324,7 +332,28 @@ impl Gang {
             sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
             sum.at = at;
         }
+        for stored in self.stores.iter() {
+            let stats = stored.store.stats();
+            let sum = sum_of(ended, &cx.pipeline.edge(stored.plan.edge).name, at);
+            sum.messages = sum.messages.saturating_add(stats.objects);
+            sum.bytes = sum.bytes.saturating_add(stats.bytes);
+            let backlog = stats.consumers.iter().map(|c| c.held_bytes).max().unwrap_or(0);
+            sum.backlog_bytes = sum.backlog_bytes.saturating_add(backlog);
+            sum.blocked_s += stats.blocked.as_secs_f64();
+            sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
+            sum.at = at;
+        }
     }
+}
+
+/// The edge's entry, empty at first.
+fn sum_of<'a>(ended: &'a mut Vec<EdgeEnded>, edge: &str, at: Timestamp) -> &'a mut EdgeEnded {
+    let slot = ended.iter().position(|e| e.edge == edge).unwrap_or(ended.len());
+    if slot == ended.len() {
+        let edge = edge.to_owned();
+        ended.push(EdgeEnded { edge, messages: 0, bytes: 0, backlog_bytes: 0, blocked_s: 0.0, waited_s: 0.0, at });
+    }
+    &mut ended[slot]
 }
 
 /// Does all, so that what fails at one ring keeps nothing from the others. Tells the first failure.

@@ -43,12 +43,16 @@ fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut D
     to_itself(edge, found);
     if whole && !from.is_empty() && !to.is_empty() {
         match edge.kind.value {
-            Kind::Ring => distribute(spec, edge, &to, found),
+            Kind::Ring | Kind::Object => distribute(spec, edge, &to, found),
             Kind::Pipe => pipe(spec, edge, &from, &to, found),
         }
     }
     let capacity = edge.capacity.value;
-    let max_message = edge.max_message.as_ref().map_or((capacity / 4).min(MAX_MESSAGE), |m| m.value);
+    let max_message = edge.max_message.as_ref().map(|m| m.value);
+    let max_message = max_message.unwrap_or(match edge.kind.value {
+        Kind::Object => capacity,
+        Kind::Ring | Kind::Pipe => (capacity / 4).min(MAX_MESSAGE),
+    });
     if edge.kind.value == Kind::Ring {
         ring_size(edge, found);
     }
@@ -64,6 +68,7 @@ fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut D
         by: edge.by.value,
         redeliver: edge.redeliver.as_ref().map_or(DEFAULT_REDELIVER.min(capacity / 4), |r| r.value),
         wait: edge.wait,
+        sealed: edge.sealed,
         rate: edge.rate,
         messages: edge.messages,
     };

@@ -15,7 +15,7 @@ pub const MAX_RING_MEMORY: u64 = 1 << 40;
 /// One replica of a stage.
 pub type Replica = (StageId, u32);
 
-/// One ring: what one process writes and one or many read, each at its own pace.
+/// One ring, or one store of objects: what one process writes and one or many read, each at its own pace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingPlan {
     pub edge: EdgeId,
@@ -26,7 +26,7 @@ pub struct RingPlan {
 impl Pipeline {
     /// The rings of an edge, by producer and, when distributing, by consumer, both in the order of the file and then of
     /// their replicas. A pipe edge has none. Broadcast: one ring for each producer, with every consumer. Distribute:
-    /// one ring for each pair.
+    /// one ring for each pair; of objects one store for each producer, whoever of the consumers gets them.
     pub fn rings(&self, id: EdgeId) -> Vec<RingPlan> {
         let edge = self.edge(id);
         if edge.kind == Kind::Pipe {
@@ -36,6 +36,9 @@ impl Pipeline {
         let ring = |producer, consumers| RingPlan { edge: id, producer, consumers };
         let producers = self.replicas_of(&edge.from).into_iter();
         match edge.delivery {
+            Delivery::Distribute if edge.kind == Kind::Object => {
+                producers.map(|p| ring(p, consumers.clone())).collect()
+            }
             Delivery::Broadcast => producers.map(|p| ring(p, consumers.clone())).collect(),
             Delivery::Distribute => producers.flat_map(|p| consumers.iter().map(move |&c| ring(p, vec![c]))).collect(),
         }
@@ -50,12 +53,13 @@ impl Pipeline {
 fn rings(spec: &Spec, edge: &Edge) -> u64 {
     match edge.delivery {
         Delivery::Broadcast => replicas(spec, &edge.from),
+        Delivery::Distribute if edge.kind == Kind::Object => replicas(spec, &edge.from),
         Delivery::Distribute => replicas(spec, &edge.from).saturating_mul(replicas(spec, &edge.to)),
     }
 }
 
 pub(super) fn check(spec: &Spec, edges: &[Resolved], found: &mut Diagnostics) {
-    let ring_edges = || edges.iter().enumerate().filter(|(_, r)| r.whole && r.edge.kind == Kind::Ring);
+    let ring_edges = || edges.iter().enumerate().filter(|(_, r)| r.whole && r.edge.kind != Kind::Pipe);
     for (_, Resolved { edge, .. }) in ring_edges() {
         limits(spec, edge, found);
     }
@@ -90,7 +94,13 @@ fn about(bytes: u128) -> String {
 fn limits(spec: &Spec, edge: &Edge, found: &mut Diagnostics) {
     let (writing, reading, rings) = (replicas(spec, &edge.from), replicas(spec, &edge.to), rings(spec, edge));
     let name = &edge.name;
-    if edge.delivery == Delivery::Broadcast && reading > MAX_CONSUMERS_PER_RING {
+    if edge.kind == Kind::Object && reading > MAX_CONSUMERS_PER_RING {
+        found.push(
+            Diagnostic::error(codes::RING_LIMITS, format!("edge `{name}` has {reading} consumers"))
+                .at(&edge.span, format!("objects have at most {MAX_CONSUMERS_PER_RING}"))
+                .help("lower `replicas`, or put a stage in between"),
+        );
+    } else if edge.delivery == Delivery::Broadcast && reading > MAX_CONSUMERS_PER_RING {
         found.push(
             Diagnostic::error(codes::RING_LIMITS, format!("edge `{name}` has {reading} consumers"))
                 .at(&edge.span, format!("a ring has at most {MAX_CONSUMERS_PER_RING}"))

@@ -79,6 +79,7 @@ impl Maker {
             by: self.at(By::RoundRobin),
             redeliver: None,
             wait: Wait::Adaptive,
+            sealed: false,
             rate: None,
             messages: None,
         }

@@ -124,9 +124,8 @@ proptest! {
 
 #[test]
 fn the_limits_of_rings_are_those_of_rings() {
-    use crate::spec::format::{MAX_CAPACITY_BYTES, MAX_MESSAGE_BYTES};
+    use crate::spec::format::MAX_CAPACITY_BYTES;
     use nexusflow_stage::ring;
-    assert_eq!(MAX_MESSAGE_BYTES.next_multiple_of(8), MAX_MESSAGE.next_power_of_two());
     assert_eq!(MAX_CAPACITY_BYTES, ring::MAX_CAPACITY);
     assert_eq!(MAX_CONSUMERS_PER_RING, ring::MAX_CONSUMERS as u64);
     for capacity in [1024u64, 4096, 5000, 16 << 20, MAX_CAPACITY_BYTES] {

@@ -147,6 +147,8 @@ pub struct Edge {
     /// Bytes that an unmodified reader has been given beyond a message before that counts as read.
     pub redeliver: u64,
     pub wait: Wait,
+    /// Each object in a memory of its own.
+    pub sealed: bool,
     pub rate: Option<f64>,
     pub messages: Option<f64>,
 }

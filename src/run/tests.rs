@@ -119,6 +119,7 @@ fn assemble(mut stages: Vec<Stage>, links: Vec<(StageId, StageId)>) -> Pipeline 
             by: By::RoundRobin,
             redeliver: 0,
             wait: Wait::Adaptive,
+            sealed: false,
             rate: None,
             messages: None,
         });

@@ -260,13 +260,15 @@ pub struct Edge {
     pub to: Vec<Spanned<String>>,
     pub kind: Spanned<Kind>,
     pub capacity: Spanned<u64>,
-    /// `None`: a quarter of the capacity.
+    /// `None`: a quarter of the capacity; of objects all of it.
     pub max_message: Option<Spanned<u64>>,
     pub delivery: Spanned<Delivery>,
     /// How `distribute` chooses.
     pub by: Spanned<By>,
     pub redeliver: Option<Spanned<u64>>,
     pub wait: Wait,
+    /// Each object in a memory of its own.
+    pub sealed: bool,
     /// Bytes per second, a hint to placement.
     pub rate: Option<f64>,
     /// Messages per second, a hint to placement.
@@ -278,6 +280,7 @@ pub enum Kind {
     #[default]
     Ring,
     Pipe,
+    Object,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -64,7 +64,7 @@ fn label(edge: &Edge) -> String {
 
 fn edge_lines(out: &mut String, i: usize, edge: &Edge) {
     let style = match edge.kind {
-        Kind::Ring => "solid",
+        Kind::Ring | Kind::Object => "solid",
         Kind::Pipe => "dashed",
     };
     if !is_joint(edge) {

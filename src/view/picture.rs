@@ -64,7 +64,7 @@ pub fn graph(pipeline: &Pipeline) -> Picture {
     };
     for edge in &pipeline.edges {
         let (look, style) = match edge.kind {
-            Kind::Ring => (Look::Ring, Style::Ring),
+            Kind::Ring | Kind::Object => (Look::Ring, Style::Ring),
             Kind::Pipe => (Look::Pipe, Style::Pipe),
         };
         let gang = edge.from.first().and_then(|&s| group(pipeline.stage(s).gang));

@@ -42,6 +42,8 @@ pub(super) fn edge(edge: &Edge) -> String {
     match (edge.kind, edge.delivery) {
         (Kind::Pipe, _) => "pipe".into(),
         (Kind::Ring, Delivery::Broadcast) => show_size(edge.capacity),
+        (Kind::Object, Delivery::Broadcast) => format!("{} of objects", show_size(edge.capacity)),
+        (Kind::Object, Delivery::Distribute) => format!("{} of objects, distribute", show_size(edge.capacity)),
         (Kind::Ring, Delivery::Distribute) => format!("{} distribute", show_size(edge.capacity)),
     }
 }

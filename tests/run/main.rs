@@ -4,6 +4,7 @@ mod harness;
 
 mod edges;
 mod logs;
+mod objects;
 mod order;
 mod orphans;
 mod record;

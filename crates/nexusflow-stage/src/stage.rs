@@ -144,8 +144,9 @@ impl Stage {
     ///
     /// A stage has one transfer, and an edge in it is used in no other way. Inputs may be none, and so may outputs.
     pub fn transfer(&self, inputs: &[&str], outputs: &[&str]) -> Result<Transfer> {
-        let find =
-            |names: &[&str], direction| names.iter().map(|n| self.find(n, direction, false)).collect::<Result<Vec<_>>>();
+        let find = |names: &[&str], direction| {
+            names.iter().map(|n| self.find(n, direction, false)).collect::<Result<Vec<_>>>()
+        };
         let (input_edges, output_edges) = (find(inputs, Direction::Input)?, find(outputs, Direction::Output)?);
         let (journal, entry) = self.journal()?;
         let number = |edge: &usize| u32::try_from(*edge).unwrap_or(u32::MAX); // at most MAX_EDGES
@@ -165,6 +166,8 @@ impl Stage {
             (ToStage::Journal { len }, fds) if fds.len() == 1 => Journal::open(&fds[0], len),
             _ => Err(unexpected()),
         }
+    }
+
     /// Opens an object edge to read. It waits until everyone on the edge runs.
     pub fn object_input(&self, name: &str) -> Result<ObjectInput> {
         let edge = self.find(name, Direction::Input, true)?;

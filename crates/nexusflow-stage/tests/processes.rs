@@ -146,6 +146,7 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
         wait: WaitMode::Adaptive,
         max_message: 4096,
         rings: e.rings.len() as u32,
+        kind: protocol::EdgeKind::Ring,
     };
     let journal = nexusflow_stage::journal::create(8).unwrap();
     let mut host = Host::new(identity, edges.iter().map(info).collect());
@@ -158,6 +159,7 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
         let sent = match host.answer(said) {
             Answer::Send(answer) => protocol::send(socket, &answer, &[]),
             Answer::SendAndClose(answer) => return drop(protocol::send(socket, &answer, &[])),
+            Answer::Publish { .. } | Answer::Sweep { .. } | Answer::Take { .. } => panic!("no objects here"),
             Answer::Journal => {
                 let (fd, len) = &journal;
                 protocol::send(socket, &protocol::ToStage::Journal { len: *len }, &[fd.as_fd()])

@@ -31,6 +31,11 @@ pub fn set_owner(pipe: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     Ok(fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
 }
 
+/// How many bytes have been written into a pipe and not yet read out of it; through either end.
+pub fn unread_bytes(pipe: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(pipe)?)
+}
+
 /// Waits until one of these can be read, has hung up or failed: for each whether it has. All false: the time is over.
 pub fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
     let deadline = timeout.map(|t| std::time::Instant::now() + t);
@@ -56,7 +61,11 @@ mod tests {
         let (read, write) = pipe().unwrap();
         assert!(set_size(&write, 8192).unwrap() >= 8192);
         assert_eq!(wait_readable([read.as_fd()], Some(Duration::ZERO)).unwrap(), [false]);
-        std::fs::File::from(write).write_all(b"x").unwrap(); // and hangs up
+        let mut write = std::fs::File::from(write);
+        assert_eq!(unread_bytes(&write).unwrap(), 0);
+        write.write_all(b"x").unwrap();
+        assert_eq!([unread_bytes(&write).unwrap(), unread_bytes(&read).unwrap()], [1, 1]);
+        drop(write); // hangs up
         assert_eq!(wait_readable([read.as_fd()], None).unwrap(), [true]);
     }
 }

@@ -17,7 +17,7 @@ use super::{BLOCK_BYTES, LIVES, Orders, PREFIX, Problem, ProcessEnd};
 use crate::spec::Framing;
 
 /// How long, in all, a pipe may be silent yet open after its stage has ended and everything known of it is dead.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// What a drain serves.
 pub struct Outlet {

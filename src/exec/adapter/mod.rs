@@ -3,6 +3,7 @@
 
 mod drain;
 mod feed;
+mod objects;
 pub(super) mod packed;
 
 use std::fmt;
@@ -140,12 +141,14 @@ impl Adapter {
         let Half { edge, framing, max_message, packed, hold, side, pipe, wake } = half;
         let process = AtomicU8::new(LIVES);
         let orders = Arc::new(Orders { process, stop: Bell::new(), wake, fed: AtomicBool::new(false) });
-        let is_input = matches!(side, Side::Input(_));
+        let is_input = matches!(side, Side::Input(_) | Side::Objects(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
         let work = move || {
             // Not allowed there any more? Then it serves its stage from elsewhere.
             let _ = sched::set_affinity(0, cpus.as_slice());
             let result = match side {
+                Side::Objects(input) => objects::feed(input, pipe.into(), &theirs),
+                Side::Object(store) => objects::drain(&store, max_message, pipe.into(), &theirs),
                 Side::Input(rings) => feed(Inlet { rings, framing, packed, hold }, pipe.into(), &theirs),
                 Side::Output(rings) => {
                     let packed = packed.and_then(|mut of_rings| of_rings.pop()).map(|(tallies, _)| tallies);

@@ -139,6 +139,7 @@ pub(super) fn chain(pipeline: &mut Pipeline) {
             by: By::RoundRobin,
             redeliver: 0,
             wait: Wait::Adaptive,
+            sealed: false,
             rate: None,
             messages: None,
         });

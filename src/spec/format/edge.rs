@@ -7,8 +7,6 @@ use super::{Key, Record, Shape, Word};
 pub const MIN_CAPACITY_BYTES: u64 = 1 << 10;
 /// What a ring can be made for.
 pub const MAX_CAPACITY_BYTES: u64 = 1 << 36;
-/// Lengths in a ring have 32 bits.
-pub const MAX_MESSAGE_BYTES: u64 = 1 << 32;
 pub const MAX_ENDS: usize = 4096;
 
 static ENDS: Shape = Shape::OneOf(&[&STAGE_NAME, &Shape::List { of: &STAGE_NAME, min: 1, max: MAX_ENDS }]);
@@ -29,20 +27,20 @@ pub static EDGE: Record = Record {
             &Shape::Enum(&[
                 Word::new("ring", "shared memory between the processes; unmodified programs reach it with `stdin`, `stdout` or `bind`"),
                 Word::new("pipe", "a kernel pipe from the `stdout` of one unmodified program to the `stdin` of another"),
-                Word::new("object", "whole pictures, tables or models, each kept until all consumers have released it").later("object edges come in a later release"),
+                Word::new("object", "whole pictures, tables or models, each kept until all consumers have released it; of an unmodified program the whole stream is one object"),
             ]),
             "How it is carried.",
         )
         .default("ring")
         .also(&["type"])
         .example("pipe"),
-        Key::new("capacity", &Shape::Size { min: MIN_CAPACITY_BYTES, max: MAX_CAPACITY_BYTES }, "How much it holds, per ring; rounded up to whole pages. What does not fit holds the producer back.")
+        Key::new("capacity", &Shape::Size { min: MIN_CAPACITY_BYTES, max: MAX_CAPACITY_BYTES }, "How much it holds, per ring, or per producer of objects; rounded up to whole pages. What does not fit holds the producer back.")
             .default("16MiB")
             .default_says("`16MiB`; `1MiB` for a pipe")
             .also(&["size", "buffer"])
             .example("64MiB"),
-        Key::new("max_message", &Shape::Size { min: 1, max: MAX_MESSAGE_BYTES }, "The longest message. A longer one fails the stage that wrote it.")
-            .default_says("a quarter of `capacity`")
+        Key::new("max_message", &Shape::Size { min: 1, max: MAX_CAPACITY_BYTES }, "The longest message, or object. A longer one fails the stage that wrote it.")
+            .default_says("a quarter of `capacity`; for objects all of it")
             .example("1MiB"),
         Key::new(
             "delivery",
@@ -93,9 +91,9 @@ pub static EDGE: Record = Record {
         Key::new("redeliver", &Shape::Size { min: 0, max: MAX_CAPACITY_BYTES }, "How many bytes an unmodified program that reads this edge must have been given after a message before that counts as read: when it is restarted alone it is given again what did not. At least what the pipe to it and its read-ahead hold; under half of `capacity`.")
             .default_says("`128KiB`, or a quarter of `capacity` if that is less")
             .example("128KiB"),
-        Key::new("sealed", &Shape::Bool, "Each object in a memory of its own that nobody can change, not even its creator.")
+        Key::new("sealed", &Shape::Bool, "Each object in a memory of its own that nobody can change once it is there, not even its creator; making one costs more.")
             .default("false")
-            .later("object edges come in a later release"),
+            .example("true"),
     ],
 };
 

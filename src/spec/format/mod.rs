@@ -7,7 +7,7 @@ mod pipeline;
 mod placement;
 mod stage;
 
-pub use edge::{EDGE, MAX_CAPACITY_BYTES, MAX_MESSAGE_BYTES};
+pub use edge::{EDGE, MAX_CAPACITY_BYTES};
 pub use pattern::{NAME, Pattern};
 pub use pipeline::{PIPELINE, VAR};
 pub use placement::MAX_ID;

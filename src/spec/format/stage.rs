@@ -166,11 +166,14 @@ static SIGNAL: Shape = Shape::Enum(&[
     Word::new("PWR", "the power fails: some init programs stop for it"),
 ]);
 
-const EDGE_KEY: Key = Key::new("edge", &EDGE_NAME, "An edge: ring or pipe.").example("enriched");
-const FRAMING_KEY: Key =
-    Key::new("framing", &FRAMING, "What a message is in the program's stream; without meaning for a pipe.")
-        .default("lines")
-        .example("lines");
+const EDGE_KEY: Key = Key::new("edge", &EDGE_NAME, "An edge.").example("enriched");
+const FRAMING_KEY: Key = Key::new(
+    "framing",
+    &FRAMING,
+    "What a message is in the program's stream; without meaning for a pipe or an object edge.",
+)
+.default("lines")
+.example("lines");
 
 static STDIN: Record = Record {
     name: "stdin",

@@ -13,7 +13,11 @@ const DEFAULT_PIPE_BYTES: u64 = 1 << 20;
 impl Lower<'_> {
     pub(super) fn edge(&mut self, name: Spanned<String>, mut fields: Fields) -> Option<Edge> {
         self.decides(&fields, &["from", "to", "kind", "capacity", "max_message", "delivery"]);
-        let kind = spanned(&mut fields, "kind", |w| if w == "pipe" { Kind::Pipe } else { Kind::Ring });
+        let kind = spanned(&mut fields, "kind", |w| match w {
+            "pipe" => Kind::Pipe,
+            "object" => Kind::Object,
+            _ => Kind::Ring,
+        });
         let delivery = spanned(&mut fields, "delivery", |w| match w {
             "distribute" => Delivery::Distribute,
             _ => Delivery::Broadcast,
@@ -32,12 +36,12 @@ impl Lower<'_> {
             && max.value > capacity.value
         {
             let (largest, room) = (show_size(max.value), show_size(capacity.value));
-            let d = self.error(
-                codes::CONTRADICTION,
-                format!("a message of {largest} does not fit into a capacity of {room}"),
-                &max.span,
-                "raise `capacity` to four times `max_message` or more",
-            );
+            let (what, help) = match kind.value {
+                Kind::Object => ("an object", "raise `capacity` to `max_message` or more"),
+                _ => ("a message", "raise `capacity` to four times `max_message` or more"),
+            };
+            let message = format!("{what} of {largest} does not fit into a capacity of {room}");
+            let d = self.error(codes::CONTRADICTION, message, &max.span, help);
             *d = d.clone().at(&capacity.span, "the capacity");
         }
         let redeliver = fields.take("redeliver").and_then(Val::bytes);
@@ -64,6 +68,7 @@ impl Lower<'_> {
                 Some("block") => Wait::Block,
                 _ => Wait::Adaptive,
             },
+            sealed: fields.take("sealed").and_then(Val::bool).is_some_and(|s| s.value),
             rate: fields.take("rate").and_then(|v| v.number()),
             messages: fields.take("messages").and_then(|v| v.number()),
             name,
@@ -78,6 +83,26 @@ impl Lower<'_> {
                     self.error(codes::CONTRADICTION, message, &field.key_span, "leave it out, or make it `kind: ring`");
                 }
             }
+        }
+        if let Some(sealed) = fields.find("sealed")
+            && kind != Kind::Object
+        {
+            let message = "`sealed` says how objects are kept, and this edge carries none";
+            let help = "leave it out, or make it `kind: object`";
+            self.error(codes::CONTRADICTION, message, &sealed.key_span, help);
+        }
+        if let Some(redeliver) = fields.find("redeliver")
+            && kind == Kind::Object
+        {
+            let message = "objects are given again whole: `redeliver` has no meaning for them";
+            self.error(codes::CONTRADICTION, message, &redeliver.key_span, "leave it out, or make it `kind: ring`");
+        }
+        if let Some(by) = fields.find("by").filter(|by| by.value.word() == Some("key"))
+            && kind == Kind::Object
+        {
+            let message = "objects are not distributed by a key";
+            let help = "say `by: round_robin` or `by: least_backlog`, or make it `kind: ring`";
+            self.error(codes::CONTRADICTION, message, &by.value.span, help);
         }
         if let Some(by) = fields.find("by")
             && delivery == Delivery::Broadcast

@@ -21,7 +21,8 @@ pub struct ObjectInput {
 }
 
 impl ObjectInput {
-    pub(crate) fn new(edge: &str, stores: Vec<Reader>) -> Self {
+    /// The stores of all producers.
+    pub fn new(edge: &str, stores: Vec<Reader>) -> Self {
         Self { edge: edge.to_owned(), stores, turn: 0 }
     }
 

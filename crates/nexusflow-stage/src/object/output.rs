@@ -36,6 +36,11 @@ impl ObjectOutput {
         self.max_object
     }
 
+    /// How many objects were sealed so far, by this process and those that it was started in the place of: where to go on.
+    pub fn committed(&self) -> u64 {
+        self.store.committed()
+    }
+
     /// Room for an object of `len` bytes, when there is: fill it, then [`seal`](Draft::seal) it.
     pub fn create(&self, len: usize) -> Result<Draft> {
         self.create_until(len, Until::forever())

@@ -127,6 +127,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether nobody reads any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.cursors.iter().all(|c| is_detached(c))
+    }
+
+    /// How many objects were sealed so far, whoever sealed them.
+    pub fn committed(&self) -> u64 {
+        self.0.lock().messages
+    }
+
     /// Bytes of the longest object: all there is.
     pub fn max_object(&self) -> u64 {
         self.0.shape.capacity
