@@ -35,7 +35,7 @@ typedef enum nexusflow_status {
    */
   NEXUSFLOW_CLOSED = 3,
   /**
-   * Something rang while the call waited.
+   * The wait was ended from elsewhere.
    */
   NEXUSFLOW_INTERRUPTED = 4,
   /**
@@ -78,6 +78,10 @@ typedef enum nexusflow_status {
    * A system call failed.
    */
   NEXUSFLOW_IO = 14,
+  /**
+   * The edge distributes by key, and the message was sent without one.
+   */
+  NEXUSFLOW_NO_KEY = 17,
   /**
    * Something else that a newer version knows of.
    */

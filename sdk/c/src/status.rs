@@ -22,7 +22,7 @@ pub enum Status {
     NEXUSFLOW_TIMED_OUT = 2,
     /// Nobody reads the edge any more: stop producing. No failure of this stage.
     NEXUSFLOW_CLOSED = 3,
-    /// Something rang while the call waited.
+    /// The wait was ended from elsewhere.
     NEXUSFLOW_INTERRUPTED = 4,
     /// A null pointer, or another argument that cannot be.
     NEXUSFLOW_INVALID = 5,
@@ -44,6 +44,8 @@ pub enum Status {
     NEXUSFLOW_PROTOCOL = 13,
     /// A system call failed.
     NEXUSFLOW_IO = 14,
+    /// The edge distributes by key, and the message was sent without one.
+    NEXUSFLOW_NO_KEY = 17,
     /// Something else that a newer version knows of.
     NEXUSFLOW_OTHER = 15,
     /// A bug in this library. The handle that was used must not be used again.
@@ -72,6 +74,7 @@ impl From<Error> for Failure {
             Error::Protocol(_) | Error::Version { .. } => Status::NEXUSFLOW_PROTOCOL,
             Error::UnknownEdge { .. } => Status::NEXUSFLOW_UNKNOWN_EDGE,
             Error::AlreadyOpen { .. } => Status::NEXUSFLOW_ALREADY_OPEN,
+            Error::NoKey { .. } => Status::NEXUSFLOW_NO_KEY,
             Error::TooLong { .. } => Status::NEXUSFLOW_TOO_LONG,
             Error::Closed { .. } => Status::NEXUSFLOW_CLOSED,
             Error::Finished { .. } => Status::NEXUSFLOW_FINISHED,

@@ -7,12 +7,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// Each class, the builtin one that it is too, and what it says.
-const CLASSES: [(&str, Option<&str>, &str); 11] = [
+const CLASSES: [(&str, Option<&str>, &str); 12] = [
     ("NotAStage", None, "The process was not started by nexusflow as a stage, or is one already."),
     ("RunnerGone", None, "The runner has gone away."),
     ("ProtocolError", None, "The runner refused, or speaks another version of the protocol."),
     ("UnknownEdge", Some("LookupError"), "The stage has no such edge in this direction."),
     ("AlreadyOpen", None, "The edge was opened before."),
+    ("NoKey", Some("TypeError"), "The edge distributes by key, and the message was sent without one."),
     ("TooLong", Some("ValueError"), "The message is longer than the edge takes."),
     ("Closed", None, "Nobody reads the edge any more: stop producing. For a program in a chain that is no failure."),
     ("Finished", None, "The edge was finished or detached: it cannot be used any more."),
@@ -76,6 +77,7 @@ pub fn raise(py: Python<'_>, error: &Error) -> PyErr {
         Error::Protocol(_) | Error::Version { .. } => "ProtocolError",
         Error::UnknownEdge { .. } => "UnknownEdge",
         Error::AlreadyOpen { .. } => "AlreadyOpen",
+        Error::NoKey { .. } => "NoKey",
         Error::TooLong { .. } => "TooLong",
         Error::Closed { .. } => "Closed",
         Error::Finished { .. } => "Finished",

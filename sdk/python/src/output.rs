@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nexusflow_stage::ring::{Bell, Until};
-use nexusflow_stage::{Error, Output as Inner, Reservation};
+use nexusflow_stage::{Error, Key, Output as Inner, Reservation};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyMemoryView, PySlice};
+use pyo3::types::{PyInt, PyMemoryView, PySlice, PyString};
 
 use crate::buffer::{Flat, Place};
 use crate::error::{exception, raise};
@@ -57,6 +57,16 @@ impl Writing {
         })
     }
 
+    /// Waits until there is room; it is then there for who asks next.
+    fn wait_room(&mut self, len: usize, key: Option<&OwnKey>, until: Until<'_>) -> nexusflow_stage::Result<()> {
+        // SAFETY: from a Box; `room` and `send_all` have made sure that it is there and that no reservation borrows it.
+        let inner = unsafe { &mut *self.inner };
+        match key {
+            None => inner.reserve_until(len, until).map(drop),
+            Some(key) => inner.reserve_to_until(key.get(), len, until).map(drop),
+        }
+    }
+
     fn free(&mut self) -> Option<Box<Inner>> {
         self.room = None;
         let inner = std::mem::replace(&mut self.inner, ptr::null_mut());
@@ -88,50 +98,108 @@ impl Output {
         &self,
         py: Python<'_>,
         writing: &mut Writing,
-        len: usize,
+        (len, key): (usize, Option<&OwnKey>),
         deadline: Option<Deadline>,
     ) -> PyResult<Reservation<'static>> {
-        let bell = Bell::new();
         loop {
             let inner = ptr::from_mut(writing.inner(py, self)?);
             // SAFETY: from a Box that stays as it is while `writing` is borrowed here; the room is the caller's care.
             let inner: &'static mut Inner = unsafe { &mut *inner };
-            match (inner.reserve_until(len, Until::timeout(Duration::ZERO)), deadline) {
+            let room = match key {
+                None => inner.try_reserve(len),
+                Some(key) => inner.reserve_to_until(key.get(), len, Until::timeout(Duration::ZERO)),
+            };
+            match (room, deadline) {
                 (Ok(room), _) => return Ok(room),
                 (Err(Error::TimedOut), Some(deadline)) => {
-                    wait(py, deadline, &bell, writing, Self::wait_room(len), |_| {})?
+                    let reserve = |writing: &mut Writing, until: Until<'_>| writing.wait_room(len, key, until);
+                    wait(py, deadline, &Bell::new(), writing, reserve, |_| {})?;
                 }
                 (Err(e), _) => return Err(raise(py, &e)),
             }
         }
     }
 
-    /// Waits until there is room; it is then there for who asks next.
-    fn wait_room(len: usize) -> impl Fn(&mut Writing, Until<'_>) -> nexusflow_stage::Result<()> + Send + Sync {
-        move |writing, until| {
-            // SAFETY: `room` has made sure that it is there and that nothing borrows it.
-            unsafe { &mut *writing.inner }.reserve_until(len, until).map(drop)
-        }
-    }
-
-    fn send_in(&self, data: &Bound<'_, PyAny>, deadline: Option<Deadline>) -> PyResult<()> {
+    fn send_in(&self, data: &Bound<'_, PyAny>, key: Option<&OwnKey>, deadline: Option<Deadline>) -> PyResult<()> {
         let (py, data) = (data.py(), Flat::of(data)?);
         let mut writing = self.lock()?;
-        let mut room = self.room(py, &mut writing, data.len(), deadline)?;
+        let mut room = self.room(py, &mut writing, (data.len(), key), deadline)?;
         // SAFETY: a new room of that length, which nobody else has seen.
         unsafe { Place::of(room.as_mut_slice()).fill(0, &data) };
         room.commit();
         Ok(())
     }
 
-    fn reserve_in(slf: &Bound<'_, Self>, len: usize, deadline: Option<Deadline>) -> PyResult<Room> {
+    /// Sends a batch. Where it has to wait, it waits for room for the next one, then goes on with as many as fit.
+    fn send_all(&self, py: Python<'_>, messages: &[Flat<'_>], deadline: Deadline) -> PyResult<()> {
+        let mut writing = self.lock()?;
+        let mut sent = 0;
+        while sent < messages.len() {
+            let inner = writing.inner(py, self)?;
+            let mut taken = 0;
+            // SAFETY: no Python code runs before all are copied.
+            let left = messages[sent..].iter().map(|m| unsafe { m.as_slice() }).inspect(|_| taken += 1);
+            match inner.send_batch_until(left, Until::timeout(Duration::ZERO)) {
+                Ok(()) => return Ok(()),
+                Err(Error::TimedOut) => {
+                    sent += taken - 1; // for the last one there was no room
+                    let len = messages[sent].len();
+                    let reserve = |writing: &mut Writing, until: Until<'_>| writing.wait_room(len, None, until);
+                    wait(py, deadline, &Bell::new(), &mut *writing, reserve, |_| {})?;
+                }
+                Err(e) => return Err(raise(py, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve_in(
+        slf: &Bound<'_, Self>,
+        len: usize,
+        key: Option<&OwnKey>,
+        deadline: Option<Deadline>,
+    ) -> PyResult<Room> {
         let this = slf.get();
         let mut writing = this.lock()?;
-        let mut room = this.room(slf.py(), &mut writing, len, deadline)?;
+        let mut room = this.room(slf.py(), &mut writing, (len, key), deadline)?;
         let place = Place::of(room.as_mut_slice());
         writing.room = Some(room);
         writing.serial += 1;
         Ok(Room { output: slf.clone().unbind(), place, serial: writing.serial })
+    }
+}
+
+/// The key of a message on edges that distribute `by: key`: a number below 2^64, a text, or bytes.
+enum OwnKey {
+    Number(u64),
+    Bytes(Vec<u8>),
+}
+
+impl OwnKey {
+    fn get(&self) -> Key<'_> {
+        match self {
+            Self::Number(n) => Key::Number(*n),
+            Self::Bytes(bytes) => Key::Bytes(bytes),
+        }
+    }
+}
+
+impl FromPyObject<'_, '_> for OwnKey {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = object.cast::<PyString>() {
+            return Ok(Self::Bytes(text.to_str()?.as_bytes().to_vec()));
+        }
+        match object.extract() {
+            Ok(number) => Ok(Self::Number(number)),
+            Err(e) if object.is_instance_of::<PyInt>() => Err(e),
+            Err(_) => {
+                let bytes = Flat::of(&object)?;
+                // SAFETY: copied at once.
+                Ok(Self::Bytes(unsafe { bytes.as_slice() }.to_vec()))
+            }
+        }
     }
 }
 
@@ -150,30 +218,34 @@ impl Output {
     }
 
     /// Sends one message: anything with bytes in one piece. It waits for room, `timeout` seconds at most (then `TimedOut`).
-    #[pyo3(signature = (data, timeout=None))]
-    fn send(&self, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
-        self.send_in(data, Some(Deadline::after(timeout)?))
+    #[pyo3(signature = (data, timeout=None, *, key=None))]
+    fn send(&self, data: &Bound<'_, PyAny>, timeout: Option<f64>, key: Option<OwnKey>) -> PyResult<()> {
+        self.send_in(data, key.as_ref(), Some(Deadline::after(timeout)?))
     }
 
     /// Sends one message if there is room now, else `TimedOut`.
-    fn try_send(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.send_in(data, None)
+    #[pyo3(signature = (data, *, key=None))]
+    fn try_send(&self, data: &Bound<'_, PyAny>, key: Option<OwnKey>) -> PyResult<()> {
+        self.send_in(data, key.as_ref(), None)
     }
 
     /// Sends messages; those that fit become visible together, which costs less. On an error those before are sent.
-    fn send_batch(&self, messages: &Bound<'_, PyAny>) -> PyResult<()> {
-        messages.try_iter()?.try_for_each(|message| self.send_in(&message?, Some(Deadline::after(None)?)))
+    #[pyo3(signature = (messages, timeout=None))]
+    fn send_batch(&self, messages: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
+        let all = messages.try_iter()?.map(|message| Flat::of(&message?)).collect::<PyResult<Vec<_>>>()?;
+        self.send_all(messages.py(), &all, Deadline::after(timeout)?)
     }
 
     /// Room for a message of at most `len` bytes in the edge itself, to be filled in place: `with out.reserve(n) as room`.
-    #[pyo3(signature = (len, timeout=None))]
-    fn reserve(slf: &Bound<'_, Self>, len: usize, timeout: Option<f64>) -> PyResult<Room> {
-        Self::reserve_in(slf, len, Some(Deadline::after(timeout)?))
+    #[pyo3(signature = (len, timeout=None, *, key=None))]
+    fn reserve(slf: &Bound<'_, Self>, len: usize, timeout: Option<f64>, key: Option<OwnKey>) -> PyResult<Room> {
+        Self::reserve_in(slf, len, key.as_ref(), Some(Deadline::after(timeout)?))
     }
 
     /// Room for a message if there is now, else `TimedOut`.
-    fn try_reserve(slf: &Bound<'_, Self>, len: usize) -> PyResult<Room> {
-        Self::reserve_in(slf, len, None)
+    #[pyo3(signature = (len, *, key=None))]
+    fn try_reserve(slf: &Bound<'_, Self>, len: usize, key: Option<OwnKey>) -> PyResult<Room> {
+        Self::reserve_in(slf, len, key.as_ref(), None)
     }
 
     /// Ends the stream: consumers read what was sent, then the end.

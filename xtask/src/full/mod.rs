@@ -5,6 +5,7 @@ mod exporter;
 mod files;
 mod jobs;
 mod proofs;
+mod sdk;
 mod tools;
 
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub fn run(steps: &mut Steps) -> Result {
     steps.run("build-like batch", jobs::build)?;
     steps.run("stages of one's own", || jobs::own_stages(&work))?;
     steps.run("loom", proofs::loom)?;
+    let sdks = steps.run("SDKs", || sdk::install(&work))?;
+    steps.run("stages in Python", || sdk::python_tests(&sdks))?;
+    steps.run("Rust to Python to C to Rust", || sdk::polyglot(&work, &sdks))?;
     steps.run("promtool", || exporter::promtool(&tools, &work))?;
     steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;

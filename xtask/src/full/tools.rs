@@ -64,13 +64,30 @@ fn check_jsonschema(work: &Work) -> Result<PathBuf> {
     if program.is_file() {
         return Ok(program);
     }
-    if Program::new("python3").args(["-c", "import ensurepip, venv"]).done().is_err() {
-        as_root(&["apt-get", "update", "-qq"])?;
-        as_root(&["apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-venv"])?;
-    }
-    Program::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).done()?;
+    self::venv(&venv)?;
     Program::new(venv.join("bin/pip")).args(["install", "--quiet", CHECK_JSONSCHEMA]).done()?;
     Ok(program)
+}
+
+/// A new Python environment.
+pub fn venv(folder: &Path) -> Result {
+    if Program::new("python3").args(["-c", "import ensurepip, venv"]).done().is_err() {
+        install("python3-venv")?;
+    }
+    Program::new("python3").args(["-m", "venv", "--clear"]).arg(folder).done()
+}
+
+/// Makes sure that a program can be called.
+pub fn have(program: &str, package: &str) -> Result {
+    match Program::new("sh").args(["-c", "command -v \"$0\"", program]).done() {
+        Ok(()) => Ok(()),
+        Err(_) => install(package),
+    }
+}
+
+fn install(package: &str) -> Result {
+    as_root(&["apt-get", "update", "-qq"])?;
+    as_root(&["apt-get", "install", "-y", "-qq", "--no-install-recommends", package])
 }
 
 /// The official schema of SARIF 2.1.0 lies in the sources of the crate `serde-sarif`, which cargo can bring.
