@@ -55,7 +55,7 @@ typedef enum nexusflow_status {
    */
   NEXUSFLOW_ALREADY_OPEN = 8,
   /**
-   * The message is longer than the edge takes.
+   * A message, batch or tag is longer than is taken.
    */
   NEXUSFLOW_TOO_LONG = 9,
   /**
@@ -82,6 +82,10 @@ typedef enum nexusflow_status {
    * The edge distributes by key, and the message was sent without one.
    */
   NEXUSFLOW_NO_KEY = 17,
+  /**
+   * A transfer was given more than it can hold, or ends, with something it has not committed.
+   */
+  NEXUSFLOW_UNCOMMITTED = 18,
   /**
    * Something else that a newer version knows of.
    */

@@ -13,6 +13,13 @@ pub struct Kept {
     position: u64,
 }
 
+impl Kept {
+    /// Which of the input's producers it came from. Kept, it keeps what came after it from the same one too.
+    pub fn ring(&self) -> u32 {
+        self.ring
+    }
+}
+
 /// What one input keeps.
 #[derive(Debug)]
 pub(crate) struct Keeper {

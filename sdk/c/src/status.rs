@@ -32,7 +32,7 @@ pub enum Status {
     NEXUSFLOW_UNKNOWN_EDGE = 7,
     /// The edge was opened before.
     NEXUSFLOW_ALREADY_OPEN = 8,
-    /// The message is longer than the edge takes.
+    /// A message, batch or tag is longer than is taken.
     NEXUSFLOW_TOO_LONG = 9,
     /// The edge was finished: nothing can follow the end.
     NEXUSFLOW_FINISHED = 10,
@@ -46,6 +46,8 @@ pub enum Status {
     NEXUSFLOW_IO = 14,
     /// The edge distributes by key, and the message was sent without one.
     NEXUSFLOW_NO_KEY = 17,
+    /// A transfer was given more than it can hold, or ends, with something it has not committed.
+    NEXUSFLOW_UNCOMMITTED = 18,
     /// Something else that a newer version knows of.
     NEXUSFLOW_OTHER = 15,
     /// A bug in this library. The handle that was used must not be used again.
@@ -73,12 +75,13 @@ impl From<Error> for Failure {
             Error::RunnerGone => Status::NEXUSFLOW_RUNNER_GONE,
             Error::Protocol(_) | Error::Version { .. } => Status::NEXUSFLOW_PROTOCOL,
             Error::UnknownEdge { .. } => Status::NEXUSFLOW_UNKNOWN_EDGE,
-            Error::AlreadyOpen { .. } => Status::NEXUSFLOW_ALREADY_OPEN,
+            Error::AlreadyOpen { .. } | Error::SecondTransfer => Status::NEXUSFLOW_ALREADY_OPEN,
+            Error::Uncommitted { .. } | Error::NotCommitted { .. } => Status::NEXUSFLOW_UNCOMMITTED,
             Error::NoKey { .. } => Status::NEXUSFLOW_NO_KEY,
-            Error::TooLong { .. } => Status::NEXUSFLOW_TOO_LONG,
+            Error::BatchTooLong { .. } | Error::TagTooLong { .. } | Error::TooLong { .. } => Status::NEXUSFLOW_TOO_LONG,
             Error::Closed { .. } => Status::NEXUSFLOW_CLOSED,
             Error::Finished { .. } => Status::NEXUSFLOW_FINISHED,
-            Error::Poisoned { .. } => Status::NEXUSFLOW_POISONED,
+            Error::Poisoned { .. } | Error::Journal { .. } => Status::NEXUSFLOW_POISONED,
             Error::TimedOut => Status::NEXUSFLOW_TIMED_OUT,
             Error::Interrupted => Status::NEXUSFLOW_INTERRUPTED,
             Error::Io { .. } => Status::NEXUSFLOW_IO,

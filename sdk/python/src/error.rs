@@ -7,14 +7,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// Each class, the builtin one that it is too, and what it says.
-const CLASSES: [(&str, Option<&str>, &str); 12] = [
+const CLASSES: [(&str, Option<&str>, &str); 13] = [
     ("NotAStage", None, "The process was not started by nexusflow as a stage, or is one already."),
     ("RunnerGone", None, "The runner has gone away."),
     ("ProtocolError", None, "The runner refused, or speaks another version of the protocol."),
     ("UnknownEdge", Some("LookupError"), "The stage has no such edge in this direction."),
     ("AlreadyOpen", None, "The edge was opened before."),
     ("NoKey", Some("TypeError"), "The edge distributes by key, and the message was sent without one."),
-    ("TooLong", Some("ValueError"), "The message is longer than the edge takes."),
+    ("TooLong", Some("ValueError"), "A message, batch or tag is longer than is taken."),
+    ("Uncommitted", None, "A transfer was given more than it can hold, or ends, with something it has not committed."),
     ("Closed", None, "Nobody reads the edge any more: stop producing. For a program in a chain that is no failure."),
     ("Finished", None, "The edge was finished or detached: it cannot be used any more."),
     ("Poisoned", None, "A peer left nonsense in the memory of the edge. It cannot be used any more."),
@@ -76,12 +77,13 @@ pub fn raise(py: Python<'_>, error: &Error) -> PyErr {
         Error::RunnerGone => "RunnerGone",
         Error::Protocol(_) | Error::Version { .. } => "ProtocolError",
         Error::UnknownEdge { .. } => "UnknownEdge",
-        Error::AlreadyOpen { .. } => "AlreadyOpen",
+        Error::AlreadyOpen { .. } | Error::SecondTransfer => "AlreadyOpen",
         Error::NoKey { .. } => "NoKey",
-        Error::TooLong { .. } => "TooLong",
+        Error::TooLong { .. } | Error::BatchTooLong { .. } | Error::TagTooLong { .. } => "TooLong",
+        Error::Uncommitted { .. } | Error::NotCommitted { .. } => "Uncommitted",
         Error::Closed { .. } => "Closed",
         Error::Finished { .. } => "Finished",
-        Error::Poisoned { .. } => "Poisoned",
+        Error::Poisoned { .. } | Error::Journal { .. } => "Poisoned",
         Error::TimedOut => "TimedOut",
         Error::Io { .. } => "SystemFailure",
         _ => "Error",

@@ -1,7 +1,7 @@
 //! Reading an edge: messages where they lie, kept from release while Python looks at them.
 
 use std::ffi::c_int;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nexusflow_stage::ring::{Bell, Until};
 use nexusflow_stage::{Error, Input as Inner, Kept};
@@ -9,7 +9,7 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 use crate::buffer::{Flat, Place};
 use crate::error::{exception, raise};
@@ -34,14 +34,16 @@ struct Reading {
     serial: u64,
     /// Whether that one is still held: not released by asking for another.
     held: bool,
-    /// How many messages are kept for views.
+    /// How much is kept for views and batches.
     kept: usize,
+    /// The batch of messages that came last.
+    batch: Option<Arc<Batch>>,
 }
 
 impl Input {
     pub fn new(inner: Inner) -> Self {
         let name = inner.name().to_owned();
-        let reading = Mutex::new(Reading { inner: Some(inner), serial: 0, held: false, kept: 0 });
+        let reading = Mutex::new(Reading { inner: Some(inner), serial: 0, held: false, kept: 0, batch: None });
         Self { name, reading, returned: Mutex::default(), bell: Bell::new() }
     }
 
@@ -69,11 +71,21 @@ impl Input {
         }
     }
 
+    /// Asks for what is next: what came before is given up, and released if there is no view of it.
+    fn ask<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Reading>> {
+        let mut reading = self.lock()?;
+        reading.inner(py, self)?;
+        reading.held = false;
+        if let Some(batch) = reading.batch.take() {
+            batch.give_up(&mut reading);
+        }
+        Ok(reading)
+    }
+
     /// The next message; `None` at the end. No deadline: not waiting at all.
     fn receive(slf: &Bound<'_, Self>, deadline: Option<Deadline>) -> PyResult<Option<Message>> {
         let (py, this) = (slf.py(), slf.get());
-        let mut reading = this.lock()?;
-        reading.held = false;
+        let mut reading = this.ask(py)?;
         let found = match (reading.inner(py, this)?.try_recv(), deadline) {
             (Ok(found), _) => found.map(Place::message),
             (Err(Error::TimedOut), Some(deadline)) => {
@@ -86,7 +98,114 @@ impl Input {
         reading.held = true;
         reading.serial += 1;
         let views = Mutex::default();
-        Ok(Some(Message { input: slf.clone().unbind(), place, serial: reading.serial, views }))
+        Ok(Some(Message { input: slf.clone().unbind(), place, serial: reading.serial, views, batch: None }))
+    }
+
+    /// Waits until there is a message, or the end: false. No deadline: not waiting at all.
+    fn ready(&self, py: Python<'_>, reading: &mut Reading, deadline: Option<Deadline>) -> PyResult<bool> {
+        let found = match (reading.inner(py, self)?.try_peek(), deadline) {
+            (Ok(found), _) => found.is_some(),
+            (Err(Error::TimedOut), Some(deadline)) => {
+                wait(py, deadline, &self.bell, reading, Reading::peek, |reading| self.take_returned(reading))?
+            }
+            (Err(e), _) => return Err(raise(py, &e)),
+        };
+        self.take_returned(reading);
+        Ok(found)
+    }
+
+    /// Up to `max` messages, copied; an empty list at the end.
+    fn receive_copies<'py>(
+        &self,
+        py: Python<'py>,
+        max: usize,
+        deadline: Option<Deadline>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut reading = self.ask(py)?;
+        let mut copies = Vec::new();
+        if self.ready(py, &mut reading, deadline)? {
+            let batch = reading.inner(py, self)?.try_recv_batch(max).map_err(|e| raise(py, &e))?;
+            for message in batch.into_iter().flatten() {
+                copies.push(PyBytes::new_with(py, message.len(), |to| {
+                    message.copy_to(to);
+                    Ok(())
+                })?);
+            }
+        }
+        PyList::new(py, copies)
+    }
+
+    /// Up to `max` messages in place; none at the end.
+    fn receive_in_place(slf: &Bound<'_, Self>, max: usize, deadline: Option<Deadline>) -> PyResult<Vec<Message>> {
+        let (py, this) = (slf.py(), slf.get());
+        let mut reading = this.ask(py)?;
+        let mut places = Vec::new();
+        let batch = Arc::new(Batch::default());
+        if this.ready(py, &mut reading, deadline)? {
+            let mut kept: Vec<Kept> = Vec::new();
+            while places.len() < max.max(1) {
+                let inner = reading.inner(py, this)?;
+                match inner.try_recv() {
+                    Ok(Some(message)) => places.push(Place::message(message)),
+                    Ok(None) | Err(Error::TimedOut) => break,
+                    Err(e) => return Err(raise(py, &e)),
+                }
+                // The first of each producer: it keeps what came after it.
+                match inner.keep() {
+                    Some(again) if kept.iter().any(|k| k.ring() == again.ring()) => inner.let_go(again),
+                    first => kept.extend(first),
+                }
+            }
+            reading.kept += kept.len();
+            *batch.kept() = BatchViews { kept, views: 0, given_up: false };
+            reading.batch = Some(batch.clone());
+        }
+        let message = |place| Message {
+            input: slf.clone().unbind(),
+            place,
+            serial: 0,
+            views: Mutex::default(),
+            batch: Some(batch.clone()),
+        };
+        Ok(places.into_iter().map(message).collect())
+    }
+}
+
+/// Messages that came together and in place: all stay until the next is asked for and no view of any is left.
+#[derive(Default)]
+struct Batch(Mutex<BatchViews>);
+
+#[derive(Default)]
+struct BatchViews {
+    kept: Vec<Kept>,
+    views: usize,
+    given_up: bool,
+}
+
+impl Batch {
+    fn kept(&self) -> MutexGuard<'_, BatchViews> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // never held while the interpreter's is let go
+    }
+
+    fn give_up(&self, reading: &mut Reading) {
+        let mut batch = self.kept();
+        batch.given_up = true;
+        if batch.views == 0 {
+            batch.kept.drain(..).for_each(|kept| reading.let_go(kept));
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        let batch = self.kept();
+        batch.views > 0 || !batch.given_up
+    }
+
+    fn unview(&self, input: &Input) {
+        let mut batch = self.kept();
+        batch.views = batch.views.saturating_sub(1);
+        if batch.views == 0 && batch.given_up {
+            batch.kept.drain(..).for_each(|kept| input.give_back(kept));
+        }
     }
 }
 
@@ -99,6 +218,10 @@ impl Reading {
 
     fn next(&mut self, until: Until<'_>) -> nexusflow_stage::Result<Option<Place>> {
         self.inner.as_mut().map_or(Ok(None), |inner| Ok(inner.recv_until(until)?.map(Place::message)))
+    }
+
+    fn peek(&mut self, until: Until<'_>) -> nexusflow_stage::Result<bool> {
+        self.inner.as_mut().map_or(Ok(false), |inner| Ok(inner.peek_until(until)?.is_some()))
     }
 
     fn let_go(&mut self, kept: Kept) {
@@ -132,6 +255,33 @@ impl Input {
         Self::receive(slf, None)
     }
 
+    /// The next messages, copied, `max` at most: it waits for the first as `recv` does. An empty list is the end. All are
+    /// released when the next is asked for.
+    #[pyo3(signature = (max, timeout=None))]
+    fn recv_batch<'py>(&self, py: Python<'py>, max: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+        self.receive_copies(py, max, Some(Deadline::after(timeout)?))
+    }
+
+    /// The next messages, copied, `max` at most, if there are any now, else `TimedOut`. An empty list is the end.
+    fn try_recv_batch<'py>(&self, py: Python<'py>, max: usize) -> PyResult<Bound<'py, PyList>> {
+        self.receive_copies(py, max, None)
+    }
+
+    /// The next messages in place, `max` at most: it waits for the first as `recv` does. An empty list is the end. All
+    /// are released together: when the next is asked for and no view of any is left.
+    #[pyo3(signature = (max, timeout=None))]
+    fn recv_views(slf: &Bound<'_, Self>, max: usize, timeout: Option<f64>) -> PyResult<Vec<Message>> {
+        Self::receive_in_place(slf, max, Some(Deadline::after(timeout)?))
+    }
+
+    /// Waits until `recv` would not wait, `timeout` seconds at most (then `TimedOut`). False at the end. What came before
+    /// is released.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let mut reading = self.ask(py)?;
+        self.ready(py, &mut reading, Some(Deadline::after(timeout)?))
+    }
+
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }
@@ -142,21 +292,17 @@ impl Input {
 
     /// Gives back the message that came last, for who will not ask for another soon.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        let mut reading = self.lock()?;
-        reading.held = false;
+        let mut reading = self.ask(py)?;
         reading.inner(py, self)?.release();
         Ok(())
     }
 
     /// Reads no more: the producers go on without this stage, or are told that nobody reads.
     fn detach(&self, py: Python<'_>) -> PyResult<()> {
-        let mut reading = self.lock()?;
-        reading.inner(py, self)?;
+        let mut reading = self.ask(py)?;
         if reading.kept > 0 {
-            let words = format!("views of {} messages of edge `{}` are alive", reading.kept, self.name);
-            return Err(PyBufferError::new_err(words));
+            return Err(PyBufferError::new_err(format!("views of messages of edge `{}` are alive", self.name)));
         }
-        reading.held = false;
         if let Some(inner) = reading.inner.take() {
             inner.detach();
         }
@@ -176,6 +322,8 @@ pub struct Message {
     place: Place,
     serial: u64,
     views: Mutex<Views>,
+    /// What it came with, if it did not come alone.
+    batch: Option<Arc<Batch>>,
 }
 
 #[derive(Default)]
@@ -196,6 +344,9 @@ impl Message {
 
     /// What `look` makes of the bytes, if they are still there.
     fn look<T>(&self, look: impl FnOnce(&Place) -> PyResult<T>) -> PyResult<T> {
+        if let Some(batch) = &self.batch {
+            return if batch.is_there() { look(&self.place) } else { Err(Self::released()) };
+        }
         if self.views().kept.is_some() {
             return look(&self.place);
         }
@@ -236,6 +387,15 @@ impl Message {
     /// Python calls it, with a view to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
+        if let Some(batch) = &this.batch {
+            if !batch.is_there() {
+                return Err(Self::released());
+            }
+            // SAFETY: Python's word; the batch is kept as long as it has views.
+            unsafe { this.place.show(view, flags, slf.as_any(), false)? };
+            batch.kept().views += 1;
+            return Ok(());
+        }
         let mut views = this.views();
         if views.kept.is_none() {
             let mut reading = this.input.get().reading.try_lock().map_err(|_| Self::released())?;
@@ -263,6 +423,9 @@ impl Message {
     /// # Safety
     /// Python calls it, once for each view.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        if let Some(batch) = &self.batch {
+            return batch.unview(self.input.get());
+        }
         let mut views = self.views();
         views.count = views.count.saturating_sub(1);
         if views.count == 0

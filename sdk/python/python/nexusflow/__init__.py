@@ -18,6 +18,7 @@ from ._native import (
     SystemFailure,
     TimedOut,
     TooLong,
+    Uncommitted,
     UnknownEdge,
     __version__,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "SystemFailure",
     "TimedOut",
     "TooLong",
+    "Uncommitted",
     "UnknownEdge",
     "__version__",
 ]
