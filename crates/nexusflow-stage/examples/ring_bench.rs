@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nexusflow_stage::protocol::{self, RingInfo, ToStage};
-use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Shape, Until, WaitMode};
+use nexusflow_stage::ring::{Consumer, OnFull, Producer, Segment, SegmentOptions, Shape, Until, WaitMode};
 use nexusflow_sys::map::{WriteMap, page_size};
 use nexusflow_sys::{memfd, sched, socket};
 
@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PEER: &str = "RING_BENCH_PEER";
 const CAPACITY: u64 = 1 << 20;
-const SHAPE: Shape = Shape { ring: CAPACITY, slab: 0 };
+const SHAPE: Shape = Shape { ring: CAPACITY, slab: 0, on_full: OnFull::Block };
 /// Each figure is taken for about so long.
 const TIME: Duration = Duration::from_millis(200);
 const BATCH: usize = 64;

@@ -33,6 +33,10 @@ pub struct Input {
     number: u32,
     /// Of rings that are not here yet: how far an earlier process has read them.
     pending: Vec<Mark>,
+    /// Messages missed in rings that have ended.
+    gone: u64,
+    /// And right before the message that came last.
+    missed: u64,
 }
 
 /// What was given out last, and is not released yet.
@@ -77,6 +81,8 @@ impl Input {
             transfers: false,
             number: 0,
             pending: Vec::new(),
+            gone: 0,
+            missed: 0,
         }
     }
 
@@ -173,6 +179,7 @@ impl Input {
                 }
                 Next::End => {
                     let ended = self.rings.remove(self.turn);
+                    self.gone += ended.dropped();
                     self.keeper.ended(self.turn, ended);
                 }
             }
@@ -211,7 +218,9 @@ impl Input {
         self.turn += 1;
         self.held = Held::One(turn);
         self.keeper.taken(self.rings[turn].position());
-        self.rings[turn].take()
+        let (message, missed) = self.rings[turn].take_counted();
+        self.missed = missed;
+        message
     }
 
     fn seen(&mut self) -> Result<Option<Bytes<'_>>> {
@@ -248,7 +257,7 @@ impl Input {
     /// An edge that is full of kept messages takes no more: keep few, and not for long.
     pub fn keep(&mut self) -> Option<Kept> {
         match self.held {
-            Held::One(ring) => Some(self.keeper.keep(ring)),
+            Held::One(ring) => Some(self.keeper.keep(ring, self.rings[ring].keep_copy())),
             Held::Nothing | Held::Batch => None,
         }
     }
@@ -318,6 +327,17 @@ impl Input {
         self.held = Held::Nothing;
         self.release_all();
         self.rings.iter_mut().for_each(Consumer::settle);
+    }
+
+    /// How many messages this stage did not get, where the edge drops what finds no room: up to the message that came
+    /// last, and, once a producer has ended, all of its.
+    pub fn dropped(&self) -> u64 {
+        self.gone + self.rings.iter().map(Consumer::dropped).sum::<u64>()
+    }
+
+    /// How many of its producer's messages were dropped right before the message that came last.
+    pub fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// Reads no more: the producers go on without this stage, or stop if it was the last to read.

@@ -3,6 +3,8 @@
 //! For bindings to languages whose views of a message live as long as somebody looks: what a view shows must not be
 //! released, hence not overwritten, and its memory stays mapped, also when the ring has ended.
 
+use nexusflow_sys::map::WriteMap;
+
 use crate::ring::Consumer;
 
 /// A message that stays in its edge, and in place, until it is [let go](crate::Input::let_go).
@@ -31,11 +33,13 @@ pub(crate) struct Keeper {
     ended: Vec<(u32, Consumer)>,
     /// Where the message lies that was taken last.
     last: u64,
+    /// Kept messages that lie in memory of their own.
+    copies: Vec<((u32, u64), WriteMap)>,
 }
 
 impl Keeper {
     pub fn new(rings: usize) -> Self {
-        Self { names: (0..rings as u32).collect(), kept: vec![], ended: vec![], last: 0 }
+        Self { names: (0..rings as u32).collect(), kept: vec![], ended: vec![], last: 0, copies: vec![] }
     }
 
     /// A message was taken from this position of its ring.
@@ -43,9 +47,10 @@ impl Keeper {
         self.last = position;
     }
 
-    /// Keeps the message taken last, from this ring.
-    pub fn keep(&mut self, ring: usize) -> Kept {
+    /// Keeps the message taken last, from this ring, or this copy of it.
+    pub fn keep(&mut self, ring: usize, copy: Option<WriteMap>) -> Kept {
         let kept = Kept { ring: self.names[ring], position: self.last };
+        self.copies.extend(copy.map(|copy| ((kept.ring, kept.position), copy)));
         self.kept.push((kept.ring, kept.position));
         kept
     }
@@ -83,6 +88,9 @@ impl Keeper {
         let this = (kept.ring, kept.position);
         if let Some(at) = self.kept.iter().position(|k| *k == this) {
             self.kept.swap_remove(at);
+        }
+        if !self.kept.contains(&this) {
+            self.copies.retain(|(of, _)| *of != this);
         }
         let first = self.first_kept(kept.ring);
         if let Some(at) = self.names.iter().position(|name| *name == kept.ring) {

@@ -308,6 +308,13 @@ impl Output {
         Error::Closed { edge: self.edge.clone() }
     }
 
+    /// How many messages this stage has dropped, all its processes together, where the edge drops what finds no room.
+    /// Where it drops the oldest, only those for which not even that made room: what was taken from a consumer, that
+    /// consumer counts.
+    pub fn dropped(&self) -> u64 {
+        self.rings.iter().map(Producer::dropped).sum()
+    }
+
     /// Finishes what an earlier process committed to and had not come to. From now on messages become visible by
     /// [`publish`](Self::publish) only.
     pub(crate) fn transfer<'m>(&mut self, number: u32, marks: impl Iterator<Item = &'m Mark>) -> Result<()> {

@@ -20,7 +20,7 @@ pub use wire::{MAX_TEXT, Malformed};
 use wire::{Reader, Writer};
 
 use crate::object;
-use crate::ring::{Shape, WaitMode};
+use crate::ring::{OnFull, Shape, WaitMode};
 
 /// Versions of the protocol that this crate speaks, oldest and newest.
 pub const VERSIONS: (u16, u16) = (1, 1);
@@ -390,7 +390,8 @@ impl Packet for ToStage {
             Self::Edges(edges) => edges.write(Writer::new(EDGES)),
             Self::Ring(ring) => {
                 let w = Writer::new(RING).text(&ring.edge).u32(ring.ring);
-                w.u64(ring.shape.ring).u64(ring.shape.slab).u32(ring.consumer).u32(ring.consumers)
+                let w = w.u64(ring.shape.ring).u64(ring.shape.slab).u32(ring.consumer).u32(ring.consumers);
+                w.u8(ring.shape.on_full as u8)
             }
             Self::Journal { len } => Writer::new(JOURNAL).u64(*len),
             Self::Store(StoreInfo { edge, store, shape }) => {
@@ -422,13 +423,13 @@ impl Packet for ToStage {
                 edges: EdgePage::read(r)?,
             },
             EDGES => Self::Edges(EdgePage::read(r)?),
-            RING => Self::Ring(RingInfo {
-                edge: r.text()?,
-                ring: r.u32()?,
-                shape: Shape { ring: r.u64()?, slab: r.u64()? },
-                consumer: r.u32()?,
-                consumers: r.u32()?,
-            }),
+            RING => {
+                let (edge, ring) = (r.text()?, r.u32()?);
+                let (bytes, slab) = (r.u64()?, r.u64()?);
+                let (consumer, consumers) = (r.u32()?, r.u32()?);
+                let on_full = OnFull::from_number(r.u8()?.into()).ok_or(Malformed("nothing to do when it is full"))?;
+                Self::Ring(RingInfo { edge, ring, shape: Shape { ring: bytes, slab, on_full }, consumer, consumers })
+            }
             JOURNAL => Self::Journal { len: r.u64()? },
             STORE => Self::Store(StoreInfo {
                 edge: r.text()?,

@@ -71,7 +71,8 @@ fn to_stage() -> impl Strategy<Value = ToStage> {
         (identity, page()).prop_map(|(identity, edges)| ToStage::Welcome { identity, edges }),
         page().prop_map(ToStage::Edges),
         (text(), any::<(u32, u64, u64, u32, u32)>()).prop_map(|(edge, (ring, bytes, slab, consumer, consumers))| {
-            let shape = Shape { ring: bytes, slab };
+            let on_full = OnFull::from_number(consumers % 3).unwrap();
+            let shape = Shape { ring: bytes, slab, on_full };
             ToStage::Ring(RingInfo { edge, ring, shape, consumer, consumers })
         }),
         any::<u64>().prop_map(|len| ToStage::Journal { len }),

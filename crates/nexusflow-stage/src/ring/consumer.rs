@@ -11,7 +11,7 @@ use super::layout::{self, DETACHED, WORD};
 use super::records::{self, Place, Record};
 use super::steps::put;
 use super::wait::Spinner;
-use super::{Geometry, MAX_SLEEP, Shape, Until, WaitMode, check_magic, is_position, poisoned, segment};
+use super::{Geometry, MAX_SLEEP, OnFull, Shape, Until, WaitMode, check_magic, is_position, poisoned, segment};
 use crate::error::{Error, Result};
 
 /// One reader of a ring.
@@ -32,6 +32,12 @@ pub struct Consumer {
     counts: Counts,
     counter: Counter,
     waited_ns: u64,
+    /// Where the oldest may be dropped: the cursor says that it is being read from, so that nothing is taken away.
+    reading: bool,
+    /// Where the oldest may be dropped: the message that was taken last.
+    copy: Option<WriteMap>,
+    /// What was dropped behind the last message is counted.
+    all_counted: bool,
 }
 
 /// What the producer writes.
@@ -112,13 +118,17 @@ impl Consumer {
         if released == DETACHED || cursor.word32(layout::C_DETACHED).load(Ordering::Relaxed) != 0 {
             return Err(Error::Closed { edge: edge.to_owned() });
         }
-        if !is_position(released) {
+        let position = geometry.released(released);
+        if !is_position(position) {
             return Err(poisoned(edge, "a cursor between records"));
         }
+        let reading = position != released; // one that died reading: so the word is ours alone
+        let released = position;
         put(cursor.atomic64(layout::C_SLEEPING), 0, Ordering::SeqCst); // of one that died asleep
         // One of the slots is of there: the other was being written when its writer died.
-        let counts = Counts::read_at(&cursor, layout::C_COUNTS, released);
-        let counts = counts.unwrap_or_else(|| Counts { position: released, ..Counts::read(&cursor, layout::C_COUNTS) });
+        let counted = Counts::read_up_to(&cursor, layout::C_COUNTS, released);
+        let counted = counted.unwrap_or_else(|| Counts::read(&cursor, layout::C_COUNTS));
+        let counts = Counts { position: released, ..counted };
         let waited_ns = cursor.word64(layout::C_WAITED_NS).load(Ordering::Relaxed);
         Ok(Self {
             edge: edge.to_owned(),
@@ -130,12 +140,15 @@ impl Consumer {
                 counts,
             },
             view: View { head, ring, slab, geometry },
-            counter: Counter::new(&cursor, layout::C_COUNTS, &counts),
+            counter: Counter::new(&cursor, layout::C_COUNTS, &counted),
             cursor,
             released,
             announced: released,
             counts,
             waited_ns,
+            reading,
+            copy: None,
+            all_counted: false,
         })
     }
 
@@ -167,16 +180,62 @@ impl Consumer {
         self.reader.advance(&self.view);
     }
 
-    /// The message that was seen last, advanced over.
+    /// The message that was seen last, advanced over. Where the oldest may be dropped it is copied and released, so that
+    /// those behind it can be.
     #[inline]
     pub fn take(&mut self) -> Option<Bytes<'_>> {
         let place = self.reader.advance(&self.view)?;
+        if self.view.geometry.on_full == OnFull::DropOldest {
+            return self.take_copy(place);
+        }
         Some(self.view.message(place))
+    }
+
+    /// [`Self::take`], and how many messages were dropped right before it.
+    #[inline]
+    pub(crate) fn take_counted(&mut self) -> (Option<Bytes<'_>>, u64) {
+        let missed = self.reader.missed_before(&self.view.geometry);
+        (self.take(), missed)
+    }
+
+    #[cold]
+    fn take_copy(&mut self, place: Place) -> Option<Bytes<'_>> {
+        let len = place.len;
+        if self.copy.as_ref().is_none_or(|copy| copy.len() < len) {
+            let room = len.max(1).next_power_of_two().next_multiple_of(page_size()) as u64;
+            let fd = memfd::create("nexusflow:copy", room).ok();
+            self.copy = fd.and_then(|fd| WriteMap::new(&fd, room as usize).ok());
+        }
+        // Without memory for a copy it stays where it is, and held.
+        let Some(copy) = &self.copy else { return Some(self.view.message(place)) };
+        let to = copy.at(0, len);
+        // SAFETY: `at` checked the length; the mapping is ours alone, and nothing else refers to it while `self` is
+        // borrowed for this.
+        self.view.message(place).copy_to(unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) });
+        self.release_as(self.reader.counts);
+        self.copy.as_deref().map(|map| Bytes { map, at: 0, len })
+    }
+
+    /// The copy of the message that was taken last, if there is one, for who needs it longer.
+    pub(crate) fn keep_copy(&mut self) -> Option<WriteMap> {
+        self.copy.take()
+    }
+
+    /// How many messages this consumer, and its predecessors, did not get since they were dropped: up to the message
+    /// that was advanced over last, or in all if the end was seen.
+    pub fn dropped(&self) -> u64 {
+        self.reader.counts.dropped
+    }
+
+    /// How many messages were dropped right before the one that was seen last.
+    pub fn missed(&self) -> u64 {
+        self.reader.missed_before(&self.view.geometry)
     }
 
     /// Up to `max` messages that are there now, advanced over as they are asked for; nothing is released. What ends it
     /// early, the next look says.
     pub fn batch(&mut self, max: usize) -> Batch<'_> {
+        let max = if self.look().is_ok() { max } else { 0 };
         Batch { view: &self.view, reader: &mut self.reader, released: self.released, left: max }
     }
 
@@ -216,6 +275,7 @@ impl Consumer {
             match records::read(&self.view.ring, &self.view.geometry, at, self.view.geometry.offset(at), room) {
                 Ok(Record::Message(place)) => {
                     at += place.record as u64;
+                    counts.dropped = counts.dropped.wrapping_add(missed(&counts, &place, &self.view.geometry));
                     counts.add(place.len);
                 }
                 // It was a message: a scribbler has been there. The counts are the least of it.
@@ -229,8 +289,10 @@ impl Consumer {
     fn release_as(&mut self, counts: Counts) {
         self.counter.write(&self.cursor, &counts);
         (self.counts, self.released) = (counts, counts.position);
+        self.reading &= self.held() || self.reader.current.is_some();
+        let word = if self.reading { self.released | layout::READING } else { self.released };
         // Released: what was read was read before the producer may overwrite it.
-        put(self.cursor.atomic64(layout::C_RELEASED), self.released, Ordering::Release);
+        put(self.cursor.atomic64(layout::C_RELEASED), word, Ordering::Release);
         if self.view.geometry.wait != WaitMode::Spin {
             // A plain look catches nearly every sleeper. A full one, for the sleeper whose announcement and our
             // release passed each other, only now and then and before we sleep ourselves.
@@ -302,10 +364,72 @@ impl Consumer {
     /// What lies at the read position, its header read at most once.
     #[inline]
     fn look(&mut self) -> Result<Record> {
+        if self.view.geometry.indexed() {
+            return self.look_where_some_are_missing();
+        }
         match self.reader.look(&self.view, self.released) {
             Ok(record) => Ok(record),
             Err(what) => Err(poisoned(&self.edge, what)),
         }
+    }
+
+    fn look_where_some_are_missing(&mut self) -> Result<Record> {
+        let may_lose = self.view.geometry.on_full == OnFull::DropOldest;
+        if may_lose && !self.reading && !self.reader.ended {
+            self.begin_reading()?;
+        }
+        let record = self.reader.look(&self.view, self.released).map_err(|what| poisoned(&self.edge, what))?;
+        if record == Record::End && !self.all_counted {
+            self.all_counted = true;
+            self.count_the_last();
+        }
+        if may_lose && !matches!(record, Record::Message(_)) && !self.held() && self.reading {
+            self.reading = false;
+            put(self.cursor.atomic64(layout::C_RELEASED), self.released, Ordering::Release);
+        }
+        Ok(record)
+    }
+
+    /// Has the cursor say that it reads, where the producer has moved it to.
+    fn begin_reading(&mut self) -> Result<()> {
+        let word = self.cursor.atomic64(layout::C_RELEASED);
+        let mut at = self.released;
+        loop {
+            super::steps::step();
+            match word.compare_exchange(at, at | layout::READING, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break,
+                Err(DETACHED) => return Err(Error::Closed { edge: self.edge.clone() }),
+                Err(moved) if moved > at && is_position(moved) => at = moved,
+                Err(_) => return Err(poisoned(&self.edge, "a cursor between records")),
+            }
+        }
+        if at != self.released {
+            (self.released, self.announced) = (at, at);
+            (self.reader.position, self.reader.offset) = (at, self.view.geometry.offset(at));
+            (self.reader.counts.position, self.counts.position) = (at, at);
+        }
+        self.reading = true;
+        Ok(())
+    }
+
+    /// What was dropped behind the last message: the producer has counted it before it ended.
+    fn count_the_last(&mut self) {
+        let offered = Counts::read(&self.view.head, layout::H_COUNTS).offered();
+        let missed = offered.wrapping_sub(self.reader.counts.offered());
+        if missed > u64::MAX / 2 {
+            return; // a scribbler has been there: the counts are the least of it
+        }
+        self.reader.counts.dropped = self.reader.counts.dropped.wrapping_add(missed);
+        if !self.held() {
+            self.counts = self.reader.counts;
+            self.counter.write(&self.cursor, &self.counts);
+        }
+    }
+
+    /// Whether it is not where it has announced to sleep.
+    fn was_moved(&self) -> bool {
+        let announced = self.cursor.word64(layout::C_SLEEPING).load(Ordering::Relaxed);
+        self.view.geometry.indexed() && announced != self.reader.position | 1
     }
 
     /// The half of the next header that changes when something is published there, and what it is until then.
@@ -337,11 +461,20 @@ impl Reader {
         let room = view.geometry.capacity - (self.position - released);
         let record = records::read(&view.ring, &view.geometry, self.position, self.offset, room)?;
         match record {
+            Record::Message(place) if missed(&self.counts, &place, &view.geometry) > u64::MAX / 2 => {
+                return Err("a message that was there before");
+            }
             Record::Message(place) => self.current = Some(place),
             Record::End => self.ended = true,
             Record::NotReady => {}
         }
         Ok(record)
+    }
+
+    /// How many messages were dropped right before the one that was seen.
+    #[inline]
+    fn missed_before(&self, geometry: &Geometry) -> u64 {
+        self.current.map_or(0, |place| missed(&self.counts, &place, geometry))
     }
 
     #[inline]
@@ -352,10 +485,19 @@ impl Reader {
         if self.offset >= view.geometry.capacity as usize {
             self.offset -= view.geometry.capacity as usize;
         }
+        if view.geometry.indexed() {
+            let missed = missed(&self.counts, &place, &view.geometry);
+            self.counts.dropped = self.counts.dropped.wrapping_add(missed);
+        }
         self.counts.add(place.len);
         self.counts.position = self.position;
         Some(place)
     }
+}
+
+/// How many messages are missing between those that were counted and this one.
+fn missed(counts: &Counts, place: &Place, geometry: &Geometry) -> u64 {
+    if geometry.indexed() { place.index.wrapping_sub(counts.offered()) } else { 0 }
 }
 
 /// See [`Consumer::batch`].
@@ -433,6 +575,8 @@ fn sleep(consumers: &mut [Consumer], until: Until<'_>) -> Result<bool> {
         consumer.announce(true); // one who waits for room gets what there is: we may want more from it
     }
     let slept = match any_ready(consumers) {
+        // What it waited for was dropped: the producer must know what it waits for now.
+        Ok(false) if consumers.iter().any(Consumer::was_moved) => Ok(false),
         Ok(false) => {
             let words: Vec<_> = consumers.iter().filter(|c| !c.reader.ended).map(Consumer::watched).collect();
             until.sleep(&words, MAX_SLEEP).map(|()| false)

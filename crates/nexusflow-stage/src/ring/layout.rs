@@ -47,7 +47,8 @@ pub const BATCHES: usize = 16;
 pub const C_MAGIC: usize = 0;
 pub const C_VERSION: usize = 8;
 pub const C_INDEX: usize = 12;
-/// By the consumer: everything before this position may be overwritten.
+/// By the consumer: everything before this position may be overwritten. Where the oldest may be dropped, one more than
+/// the position while the consumer reads there; while it does not, the producer may move it on.
 pub const C_RELEASED: usize = 128;
 /// By whoever wakes the producer: another number each time. A producer sleeps on it.
 pub const C_WAKES: usize = 192;
@@ -59,13 +60,18 @@ pub const C_SLEEPING: usize = 256;
 pub const C_COUNTS: usize = 320;
 pub const C_WAITED_NS: usize = 384;
 
+/// In a [`C_RELEASED`]: see there.
+pub const READING: u64 = 1;
 /// A [`C_RELEASED`] that holds nobody back. Not a multiple of 8, so never a position.
 pub const DETACHED: u64 = u64::MAX;
 
 /// Header words lie at multiples of this, and are this long.
 pub const WORD: usize = 8;
-/// What a reference takes in the ring: header, offset in the slab, number of the extent.
+/// What a reference takes in the ring: header, offset in the slab, number of the extent; where messages may be dropped,
+/// its index too.
 pub const REFERENCE: usize = 3 * WORD;
+/// Behind the header of each record, where messages may be dropped: how many were offered before this one.
+pub const INDEX: usize = WORD;
 
 /// The longest message that lies in a ring of so many bytes: its own header, and the header behind it, must fit too.
 pub const fn max_message(ring: u64) -> u64 {

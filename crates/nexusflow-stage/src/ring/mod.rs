@@ -42,6 +42,8 @@ pub struct Shape {
     pub ring: u64,
     /// Bytes of the slab: whole pages; 0 if there is none.
     pub slab: u64,
+    /// Where messages may be dropped each record has an index.
+    pub on_full: OnFull,
 }
 
 impl Shape {
@@ -50,12 +52,12 @@ impl Shape {
         let page = page_size();
         let capacity = capacity.clamp(layout::MIN_CAPACITY, layout::MAX_CAPACITY).next_multiple_of(page);
         if max_message < layout::LARGE as u64 {
-            return Self { ring: capacity, slab: 0 };
+            return Self { ring: capacity, slab: 0, on_full: OnFull::Block };
         }
         let ring = (capacity / 4).clamp(page, layout::MAX_RING_BESIDE_SLAB).next_multiple_of(page);
         // However small the capacity is, the longest message fits.
         let longest = max_message.min(layout::MAX_CAPACITY).next_multiple_of(page);
-        Self { ring, slab: (capacity - ring.min(capacity)).max(longest) }
+        Self { ring, slab: (capacity - ring.min(capacity)).max(longest), on_full: OnFull::Block }
     }
 
     /// Bytes of all.
@@ -66,7 +68,12 @@ impl Shape {
     /// Bytes of the longest message.
     pub fn max_message(&self) -> u64 {
         let longest = layout::max_message(layout::MAX_CAPACITY);
-        if self.slab > 0 { self.slab.min(longest) } else { layout::max_message(self.ring) }
+        if self.slab > 0 { self.slab.min(longest) } else { layout::max_message(self.ring - self.index_len() as u64) }
+    }
+
+    /// Bytes of each record's index.
+    fn index_len(&self) -> usize {
+        if self.on_full == OnFull::Block { 0 } else { layout::INDEX }
     }
 
     /// What is announced is what a segment can have.
@@ -87,6 +94,9 @@ struct Geometry {
     capacity: u64,
     slab: u64,
     wait: WaitMode,
+    on_full: OnFull,
+    /// Bytes of a record before its message, or before its reference into the slab.
+    lead: usize,
 }
 
 impl Geometry {
@@ -98,12 +108,40 @@ impl Geometry {
         if word(layout::H_RING) != shape.ring || word(layout::H_SLAB) != shape.slab {
             return Err(poisoned(edge, "another capacity than announced"));
         }
-        if half(layout::H_ON_FULL) != 0 {
-            return Err(poisoned(edge, "an unknown thing to do when it is full"));
+        if half(layout::H_ON_FULL) != shape.on_full as u32 {
+            return Err(poisoned(edge, "another thing to do when it is full than announced"));
         }
         let wait =
             WaitMode::from_number(half(layout::H_WAIT)).ok_or_else(|| poisoned(edge, "an unknown way to wait"))?;
-        Ok(Self { capacity: shape.ring, slab: shape.slab, wait })
+        Ok(Self::new(shape, wait))
+    }
+
+    fn new(shape: Shape, wait: WaitMode) -> Self {
+        let Shape { ring: capacity, slab, on_full } = shape;
+        Self { capacity, slab, wait, on_full, lead: WORD + shape.index_len() }
+    }
+
+    /// What a message of `len` bytes takes when it lies in the ring.
+    fn record_len(&self, len: usize) -> usize {
+        self.lead + len.next_multiple_of(WORD)
+    }
+
+    /// What a reference takes.
+    fn reference_len(&self) -> usize {
+        layout::REFERENCE - WORD + self.lead
+    }
+
+    /// Whether records have indices, since messages may be dropped.
+    fn indexed(&self) -> bool {
+        self.on_full != OnFull::Block
+    }
+
+    /// The position that the word of a cursor says.
+    fn released(&self, word: u64) -> u64 {
+        match self.on_full {
+            OnFull::DropOldest if word != layout::DETACHED => word & !layout::READING,
+            _ => word,
+        }
     }
 
     fn offset(&self, position: u64) -> usize {
@@ -111,7 +149,7 @@ impl Geometry {
     }
 
     fn shape(&self) -> Shape {
-        Shape { ring: self.capacity, slab: self.slab }
+        Shape { ring: self.capacity, slab: self.slab, on_full: self.on_full }
     }
 }
 

@@ -11,11 +11,11 @@ use nexusflow_sys::{futex, memfd};
 
 use super::counts::{Counter, Counts};
 use super::layout::{self, DETACHED, WORD};
-use super::records::{self, Place, Tail, find_tail};
+use super::records::{self, Place, Record, Tail, find_tail};
 use super::slab::{Extent, Extents};
 use super::steps::put;
 use super::wait::Spinner;
-use super::{Geometry, MAX_CONSUMERS, MAX_SLEEP, Shape, Until, WaitMode, check_magic, is_position, poisoned};
+use super::{Geometry, MAX_CONSUMERS, MAX_SLEEP, OnFull, Shape, Until, WaitMode, check_magic, is_position, poisoned};
 use crate::error::{Error, Result};
 pub(crate) use several::{Savepoint, wait_any_room};
 
@@ -57,6 +57,12 @@ pub struct Producer {
     counter: Counter,
     blocked_ns: u64,
     ended: bool,
+    /// There is no room for the message that is about to be reserved: it will be dropped.
+    drops: bool,
+    /// Some were dropped and are counted with the next publication.
+    uncounted: bool,
+    /// Where messages go that will be dropped.
+    scratch: Vec<u8>,
 }
 
 /// The slab, as who allocates it has it.
@@ -83,6 +89,8 @@ struct Staged {
 #[derive(Debug)]
 struct Cursor {
     map: ReadMap,
+    /// Where the oldest may be dropped: to move it on.
+    own: Option<WriteMap>,
     /// It never goes back.
     seen: u64,
 }
@@ -92,8 +100,16 @@ struct Cursor {
 pub struct Reservation<'a> {
     producer: &'a mut Producer,
     len: usize,
-    /// In the slab, else in the ring.
-    extent: Option<Extent>,
+    place: Room,
+}
+
+/// Where the room is.
+#[derive(Debug, Clone, Copy)]
+enum Room {
+    Ring,
+    Slab(Extent),
+    /// In memory of one's own: the message will be dropped.
+    Scratch,
 }
 
 impl Producer {
@@ -122,7 +138,7 @@ impl Producer {
         let geometry = Geometry::read(edge, &head, shape)?;
         let ring = map(&fds[1], 0, shape.ring).map_err(failed)?;
         let slab = fds.get(2).map(|fd| map(fd, shape.slab, 0)).transpose().map_err(failed)?;
-        let cursors = cursors.iter().map(|fd| Cursor::attach(edge, fd)).collect::<Result<Vec<_>>>()?;
+        let cursors = cursors.iter().map(|fd| Cursor::attach(edge, fd, shape.on_full)).collect::<Result<Vec<_>>>()?;
         put(head.atomic64(layout::H_SLEEPING), 0, Ordering::SeqCst); // of one that died asleep
         let word = |offset| head.word64(offset).load(Ordering::Relaxed);
         let slab = slab.map(|map| Slab {
@@ -152,6 +168,9 @@ impl Producer {
             counts,
             blocked_ns: word(layout::H_BLOCKED_NS),
             ended: false,
+            drops: false,
+            uncounted: false,
+            scratch: Vec::new(),
             head,
             ring,
         };
@@ -163,7 +182,7 @@ impl Producer {
     /// not come to count, and finds the extents that are in use.
     fn recover(&mut self) -> Result<()> {
         let live = self.cursors.iter().filter(|c| !c.detached()).map(Cursor::released).filter(|r| *r != DETACHED);
-        let mut live: Vec<_> = live.collect();
+        let mut live: Vec<_> = live.map(|word| self.geometry.released(word)).collect();
         live.sort_unstable();
         let Some(&slowest) = live.first() else { return Ok(()) };
         // A page is written before it is read: a first read would have the kernel map fifteen neighbours too.
@@ -251,19 +270,27 @@ impl Producer {
     /// Room that [`Self::wait_room`] has found.
     #[inline]
     pub(crate) fn reserved(&mut self, len: usize) -> Reservation<'_> {
+        if self.drops {
+            return self.reserved_to_drop(len);
+        }
         let extent = if self.is_large(len) { self.slab.as_mut().and_then(|slab| slab.pending.take()) } else { None };
         debug_assert!(self.position + (self.record_len(len) + WORD) as u64 <= self.limit);
         debug_assert!(extent.map_or(!self.is_large(len), |e| e.len >= len as u64));
-        Reservation { producer: self, len, extent }
+        Reservation { producer: self, len, place: extent.map_or(Room::Ring, Room::Slab) }
     }
 
-    /// Room for a message of at most `len` bytes, if there is now.
-    pub fn try_reserve(&mut self, len: usize) -> Result<Option<Reservation<'_>>> {
-        let needed = self.needed(len)?;
-        if (needed > self.limit || self.is_large(len)) && !self.try_room(len, needed)? {
-            return Ok(None);
+    #[cold]
+    fn reserved_to_drop(&mut self, len: usize) -> Reservation<'_> {
+        self.drops = false;
+        if self.scratch.len() < len {
+            self.scratch.resize(len, 0);
         }
-        Ok(Some(self.reserved(len)))
+        Reservation { producer: self, len, place: Room::Scratch }
+    }
+
+    /// Room for a message of at most `len` bytes, if there is now. Where messages may be dropped there always is.
+    pub fn try_reserve(&mut self, len: usize) -> Result<Option<Reservation<'_>>> {
+        Ok(if self.has_room(len)? { Some(self.reserved(len)) } else { None })
     }
 
     /// From now on staged messages become visible by [`Self::publish`] alone. Else they do, too, when something must
@@ -276,7 +303,14 @@ impl Producer {
     /// Makes visible what is staged.
     #[inline]
     pub fn publish(&mut self) {
-        let Some(Staged { offset, word, position, messages }) = self.staged.take() else { return };
+        let Some(Staged { offset, word, position, messages }) = self.staged.take() else {
+            if self.uncounted {
+                self.uncounted = false;
+                self.counter.write(&self.head, &self.counts);
+            }
+            return;
+        };
+        self.uncounted = false;
         self.terminate();
         self.make_visible(offset, word, position);
         self.counts.position = self.position;
@@ -349,12 +383,13 @@ impl Producer {
     /// What a message of `len` bytes takes in the ring.
     #[inline]
     fn record_len(&self, len: usize) -> usize {
-        if self.is_large(len) { layout::REFERENCE } else { layout::record_len(len) }
+        if self.is_large(len) { self.geometry.reference_len() } else { self.geometry.record_len(len) }
     }
 
     /// How far a message of `len` bytes would reach, the header behind it counted, if it may be sent at all.
     #[inline]
     fn needed(&mut self, len: usize) -> Result<u64> {
+        self.drops = false;
         if len > self.max_message() {
             return Err(self.too_long(len, self.max_message()));
         }
@@ -407,7 +442,7 @@ impl Producer {
             if cursor.detached() {
                 continue;
             }
-            let released = cursor.released();
+            let released = self.geometry.released(cursor.released());
             if released == DETACHED {
                 continue;
             }
@@ -474,6 +509,9 @@ impl Producer {
         if self.try_room(len, needed)? {
             return Ok(());
         }
+        if self.geometry.indexed() {
+            return self.room_or_drop(len, needed);
+        }
         if !self.holds {
             self.publish(); // whoever is to make room must see what there is to read
         } else if self.can_never_fit(len, needed) {
@@ -487,6 +525,62 @@ impl Producer {
             put(self.head.atomic64(layout::H_BLOCKED_NS), self.blocked_ns, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Where messages may be dropped, and there is no room: makes it, or sees to it that the next message is dropped.
+    #[cold]
+    fn room_or_drop(&mut self, len: usize, needed: u64) -> Result<()> {
+        if !self.holds {
+            self.publish(); // what is not visible cannot be dropped
+        }
+        self.drops = !(self.geometry.on_full == OnFull::DropOldest && self.take_away(len, needed)?);
+        Ok(())
+    }
+
+    /// Takes the oldest messages away from who is the furthest behind, until there is room. Not while it reads: then
+    /// there is none.
+    fn take_away(&mut self, len: usize, needed: u64) -> Result<bool> {
+        // So often at most, whatever a cursor does meanwhile.
+        for _ in 0..self.geometry.capacity as usize / WORD * self.cursors.len() {
+            if self.try_room(len, needed)? {
+                return Ok(true);
+            }
+            let (at, visible) = (self.slowest, self.visible());
+            if at == visible {
+                return Ok(false);
+            }
+            let (offset, room) = (self.geometry.offset(at), self.geometry.capacity);
+            let record = records::read(&self.ring, &self.geometry, at, offset, room);
+            let Ok(Record::Message(place)) = record else {
+                return Err(poisoned(&self.edge, "a cursor where no record is"));
+            };
+            let Some(own) = &self.cursors[self.slowest_is].own else { return Ok(false) };
+            super::steps::step();
+            let moved = own.atomic64(layout::C_RELEASED).compare_exchange(
+                at,
+                at + place.record as u64,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            if moved == Err(at | layout::READING) {
+                return Ok(false);
+            } // else it has been released, or its consumer has left: one looks again
+        }
+        Ok(false)
+    }
+
+    /// How many messages were dropped since they found no room.
+    pub fn dropped(&self) -> u64 {
+        self.counts.dropped
+    }
+
+    /// A message that found no room: it is counted when all before it are visible.
+    fn drop_newest(&mut self) {
+        self.counts.dropped = self.counts.dropped.wrapping_add(1);
+        match self.staged.is_some() || self.holds {
+            true => self.uncounted = true,
+            false => self.counter.write(&self.head, &self.counts),
+        }
     }
 
     /// Whether there is no room though everything that is visible were released.
@@ -549,9 +643,13 @@ impl Producer {
     #[inline]
     fn stage(&mut self, len: usize, extent: Option<Extent>) {
         let (word, record) = match extent {
-            None => (layout::ready(self.position, len as u32), layout::record_len(len)), // below 2^32, as max_message is
+            // Below 2^32, as max_message is.
+            None => (layout::ready(self.position, len as u32), self.geometry.record_len(len)),
             Some(extent) => self.refer(len, extent),
         };
+        if self.geometry.indexed() {
+            put(self.ring.atomic64(self.offset + layout::INDEX), self.counts.offered(), Ordering::Relaxed);
+        }
         match &mut self.staged {
             None => {
                 self.staged = Some(Staged { offset: self.offset, word, position: self.position, messages: 1 });
@@ -572,14 +670,15 @@ impl Producer {
 
     /// Writes a reference behind where its header will be: that header, and the record's length.
     fn refer(&mut self, len: usize, extent: Extent) -> (u64, usize) {
-        let end = self.position + layout::REFERENCE as u64;
+        let (lead, record) = (self.geometry.lead, self.geometry.reference_len());
+        let end = self.position + record as u64;
         let taken = self.slab.as_mut().map_or(0, |slab| {
             slab.extents.keep(end, extent);
             slab.taken
         });
-        put(self.ring.atomic64(self.offset + WORD), extent.offset, Ordering::Relaxed);
-        put(self.ring.atomic64(self.offset + 2 * WORD), taken, Ordering::Relaxed);
-        (layout::ready_large(self.position, len as u32), layout::REFERENCE)
+        put(self.ring.atomic64(self.offset + lead), extent.offset, Ordering::Relaxed);
+        put(self.ring.atomic64(self.offset + lead + WORD), taken, Ordering::Relaxed);
+        (layout::ready_large(self.position, len as u32), record)
     }
 
     /// Nothing follows what is staged, for now.
@@ -617,12 +716,14 @@ fn keep(extents: &mut Extents, end: u64, place: Place) -> std::result::Result<()
 }
 
 impl Cursor {
-    fn attach(edge: &str, fd: &OwnedFd) -> Result<Self> {
+    fn attach(edge: &str, fd: &OwnedFd, on_full: OnFull) -> Result<Self> {
         let failed = |source| Error::Io { doing: "attach to an edge", source };
-        memfd::check(fd, page_size() as u64, false).map_err(failed)?;
+        let moves = on_full == OnFull::DropOldest;
+        memfd::check(fd, page_size() as u64, moves).map_err(failed)?;
         let map = ReadMap::new(fd, page_size()).map_err(failed)?;
         check_magic(edge, &map)?;
-        Ok(Self { map, seen: 0 })
+        let own = if moves { Some(WriteMap::new(fd, page_size()).map_err(failed)?) } else { None };
+        Ok(Self { map, own, seen: 0 })
     }
 
     #[inline]
@@ -640,9 +741,10 @@ impl Reservation<'_> {
     /// Where the message goes. What was there before may show.
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let at = match (self.extent, &self.producer.slab) {
-            (Some(extent), Some(slab)) => slab.map.at(extent.offset as usize, self.len),
-            _ => self.producer.ring.at(self.producer.offset + WORD, self.len),
+        let at = match (self.place, &self.producer.slab) {
+            (Room::Scratch, _) => return &mut self.producer.scratch[..self.len],
+            (Room::Slab(extent), Some(slab)) => slab.map.at(extent.offset as usize, self.len),
+            _ => self.producer.ring.at(self.producer.offset + self.producer.geometry.lead, self.len),
         };
         super::steps::step();
         // SAFETY: `at` checked that the bytes are within the mapping, which lives as long as the producer. In the ring
@@ -687,9 +789,10 @@ impl Reservation<'_> {
     #[inline]
     fn put_staged(&mut self, len: usize) {
         assert!(len <= self.len, "{len} bytes of a reservation of {}", self.len);
-        let extent = match self.extent.take() {
-            None => None,
-            Some(mut extent) => {
+        let extent = match std::mem::replace(&mut self.place, Room::Ring) {
+            Room::Scratch => return self.producer.drop_newest(),
+            Room::Ring => None,
+            Room::Slab(mut extent) => {
                 if let Some(slab) = &mut self.producer.slab {
                     slab.extents.shrink(&mut extent, len as u64);
                     if len == 0 {
@@ -705,7 +808,7 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if let (Some(extent), Some(slab)) = (self.extent.take(), &mut self.producer.slab) {
+        if let (Room::Slab(extent), Some(slab)) = (self.place, &mut self.producer.slab) {
             slab.extents.give_back(extent);
         }
     }

@@ -4,7 +4,7 @@ use nexusflow_sys::atomic::Ordering;
 use nexusflow_sys::map::Shared;
 
 use super::counts::Counts;
-use super::layout::{self, GRAIN, Header, REFERENCE, WORD};
+use super::layout::{self, GRAIN, Header, WORD};
 use super::slab::Extent;
 use super::{Geometry, is_position};
 
@@ -25,6 +25,8 @@ pub struct Place {
     pub len: usize,
     /// Bytes of its record.
     pub record: usize,
+    /// How many messages were offered before it; 0 where none is ever dropped.
+    pub index: u64,
 }
 
 impl Place {
@@ -59,19 +61,23 @@ pub fn read_as(
     offset: usize,
     room: u64,
 ) -> Result<Record, &'static str> {
-    Ok(match layout::read(word, position, room)? {
+    let lead = geometry.lead;
+    let index = || if lead > WORD { ring.word64(offset + WORD).load(Ordering::Relaxed) } else { 0 };
+    Ok(match layout::read(word, position, room.saturating_sub((lead - WORD) as u64))? {
         Header::Ready { len } => {
-            Record::Message(Place { large: false, at: offset + WORD, len, record: layout::record_len(len) })
+            let record = geometry.record_len(len);
+            Record::Message(Place { large: false, at: offset + lead, len, record, index: index() })
         }
         Header::NotReady => Record::NotReady,
         Header::End => Record::End,
         Header::Large { len } => {
-            let at = ring.word64(offset + WORD).load(Ordering::Relaxed);
+            let at = ring.word64(offset + lead).load(Ordering::Relaxed);
             let there = at.is_multiple_of(GRAIN) && at < geometry.slab && len as u64 <= geometry.slab - at;
             if !there {
                 return Err("a reference to where no message can be");
             }
-            Record::Message(Place { large: true, at: at as usize, len, record: REFERENCE })
+            let record = geometry.reference_len();
+            Record::Message(Place { large: true, at: at as usize, len, record, index: index() })
         }
     })
 }
@@ -122,6 +128,9 @@ pub fn find_tail(ring: &Shared, geometry: &Geometry, counted: Counts, cursors: &
     let mut counts = counted;
     let found = follow(ring, geometry, counted.position, None, |_, place| {
         counts.add(place.len);
+        if geometry.indexed() {
+            counts.dropped = place.index.wrapping_add(1).wrapping_sub(counts.messages);
+        }
         Ok(())
     });
     let nonsense = match found {

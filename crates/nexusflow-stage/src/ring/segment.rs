@@ -72,6 +72,12 @@ pub enum OnFull {
     DropOldest = 2,
 }
 
+impl OnFull {
+    pub fn from_number(n: u32) -> Option<Self> {
+        [Self::Block, Self::DropNewest, Self::DropOldest].into_iter().find(|what| *what as u32 == n)
+    }
+}
+
 /// A ring as the supervisor holds it: every descriptor, and only the words that are counted mapped.
 #[derive(Debug)]
 pub struct Segment {
@@ -127,11 +133,8 @@ impl Segment {
         if capacity.max(max_message) > layout::MAX_CAPACITY || !(1..=layout::MAX_CONSUMERS).contains(&consumers) {
             return Err(invalid(format!("{capacity} bytes for {consumers} consumers")));
         }
-        if on_full != OnFull::Block {
-            return Err(invalid("rings that drop messages are not made yet".to_owned()));
-        }
-        let shape = Shape::of(capacity, max_message);
-        let geometry = Geometry { capacity: shape.ring, slab: shape.slab, wait };
+        let shape = Shape { on_full, ..Shape::of(capacity, max_message) };
+        let geometry = Geometry::new(shape, wait);
         let (for_ring, for_slab) = match shape.slab {
             0 => (memory, Memory::default()),
             _ => (Memory { hugepages: Hugepages::None, ..memory }, memory),
@@ -179,11 +182,15 @@ impl Segment {
         self.cursors.len()
     }
 
-    /// What is sent to the producer: head, ring and slab (if there is one) to write, then every cursor to read.
+    /// What is sent to the producer: head, ring and slab (if there is one) to write, then every cursor to read; to write,
+    /// where it may drop the oldest.
     pub fn producer_fds(&self) -> Result<Vec<OwnedFd>> {
         let memory = [Some(&self.head.0), Some(&self.ring), self.slab.as_ref()];
         let memory = memory.into_iter().flatten().map(OwnedFd::try_clone);
-        let cursors = self.cursors.iter().map(|(fd, _)| memfd::read_only(fd.as_fd()));
+        let cursors = self.cursors.iter().map(|(fd, _)| match self.geometry.on_full {
+            OnFull::DropOldest => fd.try_clone(),
+            _ => memfd::read_only(fd.as_fd()),
+        });
         memory.chain(cursors).collect::<std::io::Result<_>>().map_err(Error::io("hand a ring out"))
     }
 
@@ -213,7 +220,7 @@ impl Segment {
         let map = WriteMap::ring(&self.ring, 0, self.geometry.capacity as usize).map_err(Error::io("map a ring"))?;
         let head = &self.head.1;
         let counted = Counts::read(head, layout::H_COUNTS);
-        let mut cursors: Vec<_> = self.cursors.iter().filter_map(|(_, cursor)| released(cursor)).collect();
+        let mut cursors: Vec<_> = self.cursors.iter().filter_map(|(_, cursor)| self.released(cursor)).collect();
         cursors.sort_unstable();
         let tail = find_tail(&map, &self.geometry, counted, &cursors);
         if let Ok(tail) = tail {
@@ -233,6 +240,23 @@ impl Segment {
     /// Consumer `i` takes no part any more: it holds nobody back. The producer fails as closed when it was the last.
     pub fn detach(&self, i: usize) {
         detach(&self.cursors[i].1);
+    }
+
+    /// Consumer `i` has died: it reads no more, so the oldest may be dropped again.
+    pub fn stopped_reading(&self, i: usize) {
+        let word = self.cursors[i].1.atomic64(layout::C_RELEASED);
+        let was = word.load(Ordering::SeqCst);
+        if self.geometry.on_full == OnFull::DropOldest && was != DETACHED && was & layout::READING != 0 {
+            // Nobody else changes it while the bit is set, so it succeeds.
+            let _ = word.compare_exchange(was, was & !layout::READING, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// What the consumer of this cursor has released; `None` if it is detached.
+    fn released(&self, cursor: &WriteMap) -> Option<u64> {
+        let detached = cursor.word32(layout::C_DETACHED).load(Ordering::SeqCst) != 0;
+        let released = cursor.word64(layout::C_RELEASED).load(Ordering::SeqCst);
+        (!detached && released != DETACHED).then_some(self.geometry.released(released))
     }
 
     /// Wakes everyone who sleeps on this ring to look again: for when a process has died, perhaps before it woke
@@ -259,7 +283,7 @@ impl Segment {
 
     /// Whether consumer `i` has released all there will ever be, or is detached.
     pub fn drained(&self, i: usize) -> Result<bool> {
-        let Some(released) = released(&self.cursors[i].1) else { return Ok(true) };
+        let Some(released) = self.released(&self.cursors[i].1) else { return Ok(true) };
         let at = self.geometry.offset(released & !7);
         let word = memfd::read_u64(self.ring.as_fd(), at as u64).map_err(Error::io("read a ring"))?;
         Ok(layout::read(word, released, self.geometry.capacity) == Ok(Header::End))
@@ -269,8 +293,8 @@ impl Segment {
         let head = |offset| self.head.1.word64(offset).load(Ordering::Relaxed);
         let sent = Counts::read(&self.head.1, layout::H_COUNTS);
         let consumers = self.cursors.iter().map(|(_, cursor)| {
-            let released = released(cursor);
-            let exact = released.and_then(|at| Counts::read_at(cursor, layout::C_COUNTS, at));
+            let released = self.released(cursor);
+            let exact = released.and_then(|at| Counts::read_up_to(cursor, layout::C_COUNTS, at));
             let read = exact.unwrap_or_else(|| Counts::read(cursor, layout::C_COUNTS));
             ConsumerStats {
                 messages: read.messages,
@@ -293,13 +317,6 @@ impl Segment {
             consumers: consumers.collect(),
         }
     }
-}
-
-/// What the consumer of this cursor has released; `None` if it is detached.
-fn released(cursor: &WriteMap) -> Option<u64> {
-    let detached = cursor.word32(layout::C_DETACHED).load(Ordering::SeqCst) != 0;
-    let released = cursor.word64(layout::C_RELEASED).load(Ordering::SeqCst);
-    (!detached && released != DETACHED).then_some(released)
 }
 
 /// The flag is what counts.

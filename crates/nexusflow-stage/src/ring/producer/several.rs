@@ -60,14 +60,21 @@ impl Producer {
     /// Whether a small message fits without a look at anybody else, but for whether somebody is there.
     #[inline]
     pub(crate) fn fits(&self, len: usize) -> bool {
-        let needed = self.position + (layout::record_len(len) + layout::WORD) as u64;
-        needed <= self.limit && !self.is_large(len) && !self.ended && !self.cursors[self.live].detached()
+        let needed = self.position + (self.geometry.record_len(len) + layout::WORD) as u64;
+        needed <= self.limit && !self.is_large(len) && !self.drops && !self.ended && !self.cursors[self.live].detached()
     }
 
-    /// Whether there is room for a message of `len` bytes now; if so it is for [`Producer::reserved`] to take.
+    /// Whether there is room for a message of `len` bytes now; if so it is for [`Producer::reserved`] to take. Where
+    /// messages may be dropped there always is.
     pub(crate) fn has_room(&mut self, len: usize) -> Result<bool> {
         let needed = self.needed(len)?;
-        Ok(needed <= self.limit && !self.is_large(len) || self.try_room(len, needed)?)
+        if needed <= self.limit && !self.is_large(len) || self.try_room(len, needed)? {
+            return Ok(true);
+        }
+        if self.geometry.indexed() {
+            self.room_or_drop(len, needed)?;
+        }
+        Ok(self.geometry.indexed())
     }
 
     /// Nothing is staged or unreleased, for sure: as of the last look, and nobody else adds to it.

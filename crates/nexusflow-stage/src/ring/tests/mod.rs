@@ -10,6 +10,7 @@ use nexusflow_sys::map::ReadMap;
 use super::*;
 
 mod death;
+mod drops;
 mod large;
 
 const LONG: Duration = Duration::from_secs(60);
