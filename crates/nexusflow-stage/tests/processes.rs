@@ -30,6 +30,7 @@ fn stage_process() {
     match role.as_str() {
         "source" => source(&stage),
         "copy" => copy(&stage),
+        "transfer" => transfer(&stage),
         "never" => drop(stage.input("in").unwrap().recv()),
         role => panic!("no role {role}"),
     }
@@ -56,6 +57,24 @@ fn copy(stage: &Stage) {
         message.copy_to(room.as_mut_slice());
         room.commit();
     }
+}
+
+/// As `copy`, a few at a time, with the sum of their numbers so far on another edge: exactly once.
+fn transfer(stage: &Stage) {
+    let mut transfer = stage.transfer(&["in"], &["out", "sums"]).unwrap();
+    let mut sum = transfer.tag().try_into().map_or(0, u64::from_le_bytes);
+    let mut bytes = Vec::new();
+    while let Some(messages) = transfer.inputs[0].recv_batch(7).unwrap() {
+        for message in messages {
+            bytes.clear();
+            message.append_to(&mut bytes);
+            sum += number(&bytes);
+            transfer.outputs[0].send(&bytes).unwrap();
+            transfer.outputs[1].send(&sum.to_le_bytes()).unwrap();
+        }
+        transfer.commit(&sum.to_le_bytes()).unwrap();
+    }
+    transfer.finish().unwrap();
 }
 
 /// What messages are cut from: any 512 bytes of it.
@@ -119,17 +138,23 @@ fn command(role: &str) -> Command {
     command
 }
 
-/// Starts a stage and answers it in a thread until it hangs up.
-fn start(role: &str, replica: u32, replicas: u32, edges: Vec<Edge>) -> Child {
-    start_with(command(role), replica, replicas, edges)
+type Journal = Arc<(OwnedFd, u64)>;
+
+fn journal() -> Journal {
+    Arc::new(nexusflow_stage::journal::create(8).unwrap())
 }
 
-fn start_with(mut command: Command, replica: u32, replicas: u32, edges: Vec<Edge>) -> Child {
+/// Starts a stage and answers it in a thread until it hangs up.
+fn start(role: &str, replica: u32, replicas: u32, edges: Vec<Edge>) -> Child {
+    start_with(command(role), replica, replicas, edges, journal())
+}
+
+fn start_with(mut command: Command, replica: u32, replicas: u32, edges: Vec<Edge>, journal: Journal) -> Child {
     let (ours, theirs) = pair();
     let child = command.stdin(Stdio::from(theirs)).spawn().unwrap();
     drop(command); // and with it our copy of the stage's end
     let identity = Identity { stage: "test".into(), replica, replicas, attempt: 1, ..Identity::default() };
-    std::thread::spawn(move || serve(&ours, identity, &edges));
+    std::thread::spawn(move || serve(&ours, identity, &edges, &journal));
     child
 }
 
@@ -137,7 +162,11 @@ fn pair() -> (OwnedFd, OwnedFd) {
     nexusflow_sys::socket::pair().unwrap()
 }
 
-fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
+fn serve_alone(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
+    serve(socket, identity, edges, &journal());
+}
+
+fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge], journal: &(OwnedFd, u64)) {
     let info = |e: &Edge| EdgeInfo {
         name: e.name.to_owned(),
         direction: e.direction,
@@ -148,7 +177,6 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
         rings: e.rings.len() as u32,
         kind: protocol::EdgeKind::Ring,
     };
-    let journal = nexusflow_stage::journal::create(8).unwrap();
     let mut host = Host::new(identity, edges.iter().map(info).collect());
     loop {
         let said = match protocol::receive::<FromStage>(socket) {
@@ -161,7 +189,7 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge]) {
             Answer::SendAndClose(answer) => return drop(protocol::send(socket, &answer, &[])),
             Answer::Publish { .. } | Answer::Sweep { .. } | Answer::Take { .. } => panic!("no objects here"),
             Answer::Journal => {
-                let (fd, len) = &journal;
+                let (fd, len) = journal;
                 protocol::send(socket, &protocol::ToStage::Journal { len: *len }, &[fd.as_fd()])
             }
             Answer::Ring { edge, ring } => {
@@ -299,6 +327,67 @@ fn a_killed_reader_is_followed_by_one_that_misses_nothing() {
     assert_eq!(next, COUNT);
 }
 
+/// Kills at random instants: somewhere in what it does, which is mostly the transfer itself.
+#[test]
+fn a_transfer_comes_exactly_once_though_its_processes_are_killed() {
+    let seed = std::process::id();
+    println!("seed {seed}");
+    let (a, out, sums) = (segment(65536, 1), segment(16384, 1), [segment(8192, 1), segment(8192, 1)]);
+    let source = start("source", 0, 1, vec![output("out", &[&a])]);
+    let killer = std::thread::spawn({
+        let (a, out, sums, journal) = (Arc::clone(&a), Arc::clone(&out), sums.clone(), journal());
+        move || {
+            let (mut killed, mut random) = (0, seed);
+            loop {
+                let edges =
+                    vec![input("in", &[(&a, 0)]), output("out", &[&out]), output("sums", &[&sums[0], &sums[1]])];
+                let mut child = start_with(command("transfer"), 0, 1, edges, Arc::clone(&journal));
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Every fourth soon after it was there, perhaps while it finishes what another had begun.
+                let more = if killed % 4 == 3 { 0 } else { u64::from(random >> 16) % 3000 };
+                let before = out.stats().messages;
+                while out.stats().messages <= before + more && child.try_wait().unwrap().is_none() {
+                    std::hint::spin_loop();
+                }
+                (0..random >> 20).for_each(|_| std::hint::spin_loop());
+                if killed < 40 {
+                    let _ = child.kill();
+                }
+                let status = child.wait().unwrap();
+                [&a, &out, &sums[0], &sums[1]].iter().for_each(|s| s.wake_all().unwrap());
+                match status.signal() {
+                    Some(_) => killed += 1,
+                    None => {
+                        assert!(status.success(), "{status}");
+                        return killed;
+                    }
+                }
+            }
+        }
+    });
+    let readers = sums.clone().map(|sums| {
+        std::thread::spawn(move || {
+            let (mut consumer, mut all) = (sums.consumer(0).unwrap(), Vec::new());
+            while let Some(message) = consumer.peek(Until::timeout(Duration::from_secs(100))).unwrap() {
+                all.push(u64::from_le_bytes(message.to_vec().try_into().unwrap()));
+                consumer.advance();
+                consumer.release();
+            }
+            all
+        })
+    });
+    let got = read_all(&out, 0);
+    assert!(got.iter().copied().eq(0..COUNT), "{} messages", got.len());
+    let mut sums: Vec<u64> = readers.into_iter().flat_map(|r| r.join().unwrap()).collect();
+    sums.sort_unstable();
+    assert!(sums.into_iter().eq((0..COUNT).scan(0, |sum, n| {
+        *sum += n;
+        Some(*sum)
+    })));
+    assert!(killer.join().unwrap() >= 10);
+    ends_well(source);
+}
+
 #[test]
 fn what_a_killed_writer_had_sent_arrives_whole_and_then_the_end() {
     for round in 0..10u64 {
@@ -327,7 +416,7 @@ fn a_stage_finds_its_socket_in_the_environment() {
     let inner = self::command("source");
     command.arg(inner.get_program()).args(inner.get_args());
     command.env(ROLE, "source").env(protocol::CONTROL_FD_VARIABLE, "7").stdout(Stdio::null());
-    let child = start_with(command, 0, 1, vec![output("out", &[&a])]);
+    let child = start_with(command, 0, 1, vec![output("out", &[&a])], journal());
     assert_eq!(read_all(&a, 0).len() as u64, COUNT);
     ends_well(child);
 }
@@ -338,7 +427,7 @@ fn wrong_names_are_told_with_what_was_meant() {
     let (a, b) = (segment(1, 1), segment(1, 1));
     let server = std::thread::spawn({
         let edges = vec![input("events", &[(&a, 0)]), output("enriched", &[&b])];
-        move || serve(&ours, Identity { stage: "parse".into(), replicas: 1, ..Identity::default() }, &edges)
+        move || serve_alone(&ours, Identity { stage: "parse".into(), replicas: 1, ..Identity::default() }, &edges)
     });
     let stage = Stage::from_socket(theirs).unwrap();
     assert_eq!((stage.name(), stage.inputs(), stage.outputs()), ("parse", vec!["events"], vec!["enriched"]));
@@ -364,7 +453,7 @@ fn a_message_stays_until_the_next_is_asked_for() {
     let (ours, theirs) = pair();
     let a = segment(1, 1);
     let edges = vec![input("in", &[(&a, 0)])];
-    std::thread::spawn(move || serve(&ours, Identity::default(), &edges));
+    std::thread::spawn(move || serve_alone(&ours, Identity::default(), &edges));
     let mut p = a.producer().unwrap();
     for n in 0..3u8 {
         p.write(&[n], Until::forever()).unwrap();
