@@ -149,7 +149,7 @@ impl Control {
     }
 
     fn send_journal(&self, gang: &mut Gang) -> io::Result<()> {
-        let (fd, len) = gang.journal(self.owner)?;
+        let (fd, len) = gang.journal(self.owner, self.edges.iter().map(|e| e.0))?;
         protocol::send(&self.socket, &ToStage::Journal { len }, &[fd])
     }
 

@@ -35,8 +35,17 @@ pub(super) struct Gang {
     /// Kernel pipes whose ends have not been taken yet.
     pipes: HashMap<EdgeId, (Option<OwnedFd>, Option<OwnedFd>)>,
     /// Of replicas that asked for one: the memory of their transfers, and how long it is. Kept through their restarts.
-    journals: HashMap<Owner, (OwnedFd, u64)>,
+    journals: HashMap<Owner, Journal>,
     open: bool,
+}
+
+/// The memory of a replica's transfers.
+#[derive(Debug)]
+struct Journal {
+    fd: OwnedFd,
+    len: u64,
+    /// By the number that the stage knows them by.
+    edges: Vec<EdgeId>,
 }
 
 /// A ring and whose it is.
@@ -68,7 +77,7 @@ pub(super) enum Side {
     /// The stage reads.
     Input(Vec<Consumer>),
     /// The stage writes.
-    Output(Vec<Producer>),
+    Output(Vec<Producer>, protocol::By),
     /// The stage reads objects.
     Objects(ObjectInput),
     /// The stage writes an object.
@@ -99,7 +108,7 @@ impl Ring {
 
 impl Half {
     pub fn is_output(&self) -> bool {
-        matches!(self.side, Side::Output(_) | Side::Object(_))
+        matches!(self.side, Side::Output(..) | Side::Object(_))
     }
 }
 
@@ -218,7 +227,12 @@ impl Gang {
             Direction::Output => {
                 let packed = self.written_by(owner, edge_id).map(|ring| packed((ring, 0))).collect();
                 let rings = self.written_by(owner, edge_id).map(|ring| ring.segment.producer());
-                (write, read, Side::Output(rings.collect::<Result<_, _>>().map_err(failed)?), packed)
+                (
+                    write,
+                    read,
+                    Side::Output(rings.collect::<Result<_, _>>().map_err(failed)?, by(cx.pipeline.edge(edge_id).by)),
+                    packed,
+                )
             }
         };
         let max_message = edge.max_message as usize;
@@ -264,14 +278,34 @@ impl Gang {
     }
 
     /// The journal of a replica's transfers, made when it is first asked for.
-    pub fn journal(&mut self, owner: Owner) -> io::Result<(BorrowedFd<'_>, u64)> {
+    pub fn journal(&mut self, owner: Owner, edges: impl Iterator<Item = EdgeId>) -> io::Result<(BorrowedFd<'_>, u64)> {
         let mine = |r: &&Ring| r.plan.producer == owner || r.plan.consumers.contains(&owner);
         let rings = self.rings.iter().filter(mine).count();
         let made = match self.journals.entry(owner) {
             Entry::Occupied(made) => made.into_mut(),
-            Entry::Vacant(none) => none.insert(journal::create(rings)?),
+            Entry::Vacant(none) => {
+                let (fd, len) = journal::create(rings)?;
+                none.insert(Journal { fd, len, edges: edges.collect() })
+            }
         };
-        Ok((made.0.as_fd(), made.1))
+        Ok((made.fd.as_fd(), made.len))
+    }
+
+    /// Finishes the transfer that the replica had committed to, should it have died on the way: a next process of it
+    /// would, and there will be none. What it has left is its own doing, so that nonsense is no more than not finished.
+    fn finish_transfer(&self, owner: Owner) -> nexusflow_stage::Result<()> {
+        let Some(Journal { fd, len, edges }) = self.journals.get(&owner) else { return Ok(()) };
+        let (_, last) = journal::Journal::open(fd, *len)?;
+        for mark in last.marks {
+            let Some(&edge) = edges.get(mark.edge as usize) else { continue };
+            if mark.word != 0 {
+                let Some(ring) = self.written_by(owner, edge).nth(mark.ring as usize) else { continue };
+                ring.segment.producer()?.redo(mark.position, mark.word)?;
+            } else if let Some((ring, at)) = self.read_by(owner, edge).nth(mark.ring as usize) {
+                ring.segment.consumer(at)?.go_to(mark.position)?;
+            }
+        }
+        Ok(())
     }
 
     /// Every mate runs: edges may be handed out.
@@ -285,6 +319,7 @@ impl Gang {
 
     /// The replica ended well: what it wrote ends, what it read goes on without it.
     pub fn release(&self, owner: Owner) -> Result<(), String> {
+        let _ = self.finish_transfer(owner);
         let mine = self.rings.iter().filter(|r| r.plan.producer == owner);
         let closed = first_failure(mine.map(|r| r.segment.close()));
         // What could not be closed is poisoned, and its readers find the same when they are woken.
@@ -294,6 +329,7 @@ impl Gang {
 
     /// The replica reads no more. What it wrote has no end: that is for an end that was well.
     pub fn abandon(&self, owner: Owner) -> Result<(), String> {
+        let _ = self.finish_transfer(owner);
         for ring in &self.rings {
             if let Some(at) = ring.plan.consumers.iter().position(|c| *c == owner) {
                 ring.segment.detach(at);

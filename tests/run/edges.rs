@@ -122,6 +122,30 @@ edges: { e: { from: seq, to: part, delivery: distribute } }
     assert_eq!(all, (1..=10_000).collect::<Vec<u32>>());
 }
 
+/// The first reads nothing until the second has read far more than its share.
+#[test]
+fn by_backlog_one_that_is_busy_holds_nobody_up() {
+    let home = Home::new();
+    home.apply_to(
+        0,
+        "stages:
+  seq: { command: [seq, '100000'], stdout: { edge: e, framing: lines } }
+  part:
+    shell: 'if [ $NEXUSFLOW_REPLICA = 0 ]; then while [ ! -e go ]; do sleep 0.01; done; cat > part.0; else head -n 60000 > part.1; touch go; cat >> part.1; fi'
+    replicas: 2
+    stdin: { edge: e, framing: lines }
+edges: { e: { from: seq, to: part, delivery: distribute, by: least_backlog, capacity: 16KiB } }
+",
+    );
+    let mut all: Vec<u32> = ["part.0", "part.1"]
+        .iter()
+        .flat_map(|p| home.read(p).lines().map(|l| l.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    assert!(all.len() > 60_000);
+}
+
 #[test]
 fn several_edges_are_paths() {
     let home = Home::new();

@@ -15,5 +15,6 @@ mod starts;
 mod state;
 mod stops;
 mod surroundings;
+mod transfers;
 mod users;
 mod watch;

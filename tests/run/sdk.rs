@@ -21,6 +21,9 @@ fn as_a_stage() {
         "count" => count(&stage, number(1)),
         "keep" => keep(&stage),
         "pass" => pass(&stage),
+        "count-once" => count_once(&stage, number(1)),
+        "pass-once" => pass_once(&stage),
+        "sum-once" => sum_once(&stage),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -61,4 +64,47 @@ fn pass(stage: &Stage) {
     while let Some(message) = input.recv().unwrap() {
         output.send(&message.to_vec()).unwrap();
     }
+}
+
+/// The numbers below `n`; the tag says which is next.
+fn count_once(stage: &Stage, n: u64) {
+    let mut transfer = stage.transfer(&[], &stage.outputs()).unwrap();
+    let mut next = transfer.tag().try_into().map_or(0, u64::from_le_bytes);
+    assert_eq!(next, transfer.outputs[0].committed());
+    while next < n {
+        for _ in 0..(n - next).min(9) {
+            transfer.outputs[0].send(&next.to_le_bytes()).unwrap();
+            next += 1;
+        }
+        transfer.commit(&next.to_le_bytes()).unwrap();
+    }
+    transfer.finish().unwrap();
+}
+
+/// From its input to its outputs.
+fn pass_once(stage: &Stage) {
+    let mut transfer = stage.transfer(&stage.inputs(), &stage.outputs()).unwrap();
+    while let Some(messages) = transfer.inputs[0].recv_batch(5).unwrap() {
+        for message in messages {
+            transfer.outputs.iter_mut().for_each(|output| output.send(&message.to_vec()).unwrap());
+        }
+        transfer.commit(b"").unwrap();
+    }
+    transfer.finish().unwrap();
+}
+
+/// Sums its input up, in the tag; prints how many and their sum.
+fn sum_once(stage: &Stage) {
+    let mut transfer = stage.transfer(&stage.inputs(), &[]).unwrap();
+    let mut sums: [u64; 2] = match transfer.tag() {
+        [] => [0, 0],
+        tag => [0, 8].map(|at| u64::from_le_bytes(tag[at..at + 8].try_into().unwrap())),
+    };
+    while let Some(message) = transfer.inputs[0].recv().unwrap() {
+        sums[0] += 1;
+        sums[1] += u64::from_le_bytes(message.to_vec().try_into().unwrap());
+        transfer.commit(&sums.map(u64::to_le_bytes).concat()).unwrap();
+    }
+    std::fs::write(format!("sum.{}.{}", stage.name(), stage.replica()), format!("{} {}", sums[0], sums[1])).unwrap();
+    transfer.finish().unwrap();
 }

@@ -320,8 +320,7 @@ impl Output {
     pub(crate) fn transfer<'m>(&mut self, number: u32, marks: impl Iterator<Item = &'m Mark>) -> Result<()> {
         for mark in marks {
             match self.rings.get_mut(mark.ring as usize) {
-                Some(ring) if !ring.is_closed() => _ = ring.redo(mark.position, mark.word)?,
-                Some(_) => {} // nobody is there to see it, nor its tail
+                Some(ring) => _ = ring.redo(mark.position, mark.word)?,
                 None => return Err(Error::Journal { what: format!("no ring of edge `{}`", self.edge) }),
             }
         }

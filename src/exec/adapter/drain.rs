@@ -1,4 +1,4 @@
-//! From the pipe that a program writes onto rings: one, or several in strict turn.
+//! From the pipe that a program writes onto rings: one, or several that it distributes to.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use memchr::{memchr_iter, memrchr};
-use nexusflow_stage::Error as RingError;
+use nexusflow_stage::protocol::By;
 use nexusflow_stage::ring::{Producer, Until};
+use nexusflow_stage::{Error as RingError, Output};
 use nexusflow_sys::{pipe, socket};
 
 use super::packed::{HEAD, Head, Tallies};
@@ -22,6 +23,8 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// What a drain serves.
 pub struct Outlet {
     pub rings: Vec<Producer>,
+    /// How messages are distributed to them, if they are several.
+    pub by: By,
     pub framing: Framing,
     pub max_message: usize,
     /// The ring's, if it carries blocks: then there is one ring.
@@ -30,13 +33,13 @@ pub struct Outlet {
 
 /// Until the program has closed the pipe, or it is told to stop.
 pub fn drain(outlet: Outlet, pipe: File, orders: &Orders) -> Result<(), Problem> {
-    let Outlet { mut rings, framing, max_message, packed } = outlet;
+    let Outlet { mut rings, by, framing, max_message, packed } = outlet;
     socket::set_nonblocking(&pipe).map_err(Problem::Pipe)?;
     let mut source = Source { pipe: Some(pipe), orders, framing, max_message, patience: LINGER };
     let done = match (&mut rings[..], packed) {
         ([ring], Some(tallies)) => in_place(&mut source, ring, Some(&tallies)),
         ([ring], None) if framing == Framing::Raw => in_place(&mut source, ring, None),
-        _ => one_by_one(&mut source, rings),
+        _ => one_by_one(&mut source, Output::new("", max_message, by, rings)),
     };
     match done {
         // Nobody reads: closing the pipe tells the program, by SIGPIPE.
@@ -78,8 +81,7 @@ fn in_place(source: &mut Source, ring: &mut Producer, packed: Option<&Tallies>) 
 }
 
 /// Reads blocks, and sends the messages in them: visible together, but each for itself.
-fn one_by_one(source: &mut Source, rings: Vec<Producer>) -> Result<(), Problem> {
-    let mut turns = Turns { rings, at: 0 };
+fn one_by_one(source: &mut Source, mut output: Output) -> Result<(), Problem> {
     let mut block = Vec::new();
     let mut found = Found::default();
     loop {
@@ -91,15 +93,18 @@ fn one_by_one(source: &mut Source, rings: Vec<Producer>) -> Result<(), Problem> 
         let until = Until::forever().or_bell(&source.orders.stop);
         let whole = &block[..found.whole];
         match source.framing {
-            Framing::Raw if whole.is_empty() => {}
-            Framing::Raw => turns.send([whole].into_iter(), until)?,
-            Framing::Lines => turns.send(Lines { block: whole, ends: memchr_iter(b'\n', whole), at: 0 }, until)?,
-            Framing::U32le => turns.send(Records(whole), until)?,
+            Framing::Raw if whole.is_empty() => Ok(()),
+            Framing::Raw => output.send_batch_until([whole], until),
+            Framing::Lines => {
+                output.send_batch_until(Lines { block: whole, ends: memchr_iter(b'\n', whole), at: 0 }, until)
+            }
+            Framing::U32le => output.send_batch_until(Records(whole), until),
         }
+        .map_err(Problem::Ring)?;
         block.copy_within(found.whole..found.len, 0);
         found = Found { len: found.len - found.whole, ..Found::default() };
         if next == Then::End && found.len > 0 && source.is_last(found.len)? {
-            turns.send([&block[..found.len]].into_iter(), until)?;
+            output.send_until(&block[..found.len], until).map_err(Problem::Ring)?;
         }
         if next != Then::Go {
             return Ok(());
@@ -258,32 +263,6 @@ impl Source<'_> {
                 how => return Ok(how == ProcessEnd::Well as u8),
             }
         }
-    }
-}
-
-/// Rings, and whose turn it is.
-struct Turns {
-    rings: Vec<Producer>,
-    at: usize,
-}
-
-impl Turns {
-    fn send<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>, until: Until<'_>) -> Result<(), Problem> {
-        if let [ring] = self.rings.as_mut_slice() {
-            return ring.write_batch(messages, until).map_err(Problem::Ring);
-        }
-        for message in messages {
-            while let Err(e) = self.rings[self.at].write(message, until) {
-                // A replica that has left is passed over; the last one's leaving is the edge's.
-                if !e.is_closed() || self.rings.len() == 1 {
-                    return Err(Problem::Ring(e));
-                }
-                self.rings.remove(self.at);
-                self.at %= self.rings.len();
-            }
-            self.at = (self.at + 1) % self.rings.len();
-        }
-        Ok(())
     }
 }
 

@@ -150,9 +150,9 @@ impl Adapter {
                 Side::Objects(input) => objects::feed(input, pipe.into(), &theirs),
                 Side::Object(store) => objects::drain(&store, max_message, pipe.into(), &theirs),
                 Side::Input(rings) => feed(Inlet { rings, framing, packed, hold }, pipe.into(), &theirs),
-                Side::Output(rings) => {
+                Side::Output(rings, by) => {
                     let packed = packed.and_then(|mut of_rings| of_rings.pop()).map(|(tallies, _)| tallies);
-                    drain(Outlet { rings, framing, max_message, packed }, pipe.into(), &theirs)
+                    drain(Outlet { rings, by, framing, max_message, packed }, pipe.into(), &theirs)
                 }
             };
             let Reporter(sender, notify) = reporter;

@@ -56,7 +56,7 @@ pub static EDGE: Record = Record {
             "by",
             &Shape::Enum(&[
                 Word::new("round_robin", "in strict turn"),
-                Word::new("least_backlog", "to the one that has the fewest unreleased bytes").later("comes in a later release; `round_robin` and `key` work"),
+                Word::new("least_backlog", "to the one that has the fewest unreleased bytes"),
                 Word::new("key", "by a key that the producer gives with each message: the same key, the same consumer"),
             ]),
             "How `distribute` chooses.",

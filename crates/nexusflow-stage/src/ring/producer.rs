@@ -333,7 +333,8 @@ impl Producer {
     /// Publishes what a predecessor had staged and noted in a journal, if it did not come to it. Whether it was left to
     /// do. Only right after attaching. The entry is held against the ring: one that cannot be is an error.
     pub fn redo(&mut self, position: u64, word: u64) -> Result<bool> {
-        if position < self.position && is_position(position) {
+        // Without consumers there is nobody to see it, and no tail to tell.
+        if position < self.position && is_position(position) || self.is_closed() {
             return Ok(false);
         }
         let fresh = position == self.position && self.staged.is_none() && !self.ended;
