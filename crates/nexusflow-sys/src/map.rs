@@ -12,8 +12,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use crate::sched::{Bits, MemoryMode};
+
 /// The longest mapping made, ring counted twice.
 pub const MAX_LEN: usize = 1 << 40;
+
+/// Of any memory file.
+const LARGEST_PAGE: usize = 1 << 30;
 
 /// Mappings begin and end at multiples of this.
 pub fn page_size() -> usize {
@@ -80,11 +85,8 @@ impl Shared {
         if whole == 0 || whole > MAX_LEN / 2 || !head.is_multiple_of(page) || !ring.is_multiple_of(page) {
             return Err(Errno::INVAL.into());
         }
-        let len = whole + ring;
-        // SAFETY: a new mapping at an address of the kernel's choice: it covers nothing that exists.
-        let base = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::empty(), MapFlags::PRIVATE)? };
-        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
-        let shared = Self { base, len }; // from here on unmapped if a step fails
+        let shared = Self::reserve(whole + ring, grain(fd)?.max(page))?; // from here on unmapped if a step fails
+        let base = shared.base;
         for (at, offset, len) in [(0, 0, whole), (whole, head, ring)] {
             if len > 0 {
                 // SAFETY: `at + len` is within the range reserved just above, which nobody else knows yet.
@@ -95,6 +97,25 @@ impl Shared {
             }
         }
         Ok(shared)
+    }
+
+    /// Addresses that nothing else will use, from a multiple of `align` on.
+    fn reserve(len: usize, align: usize) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        let slack = align - page;
+        let none = ProtFlags::empty();
+        // SAFETY: a new mapping at an address of the kernel's choice: it covers nothing that exists.
+        let all = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len + slack, none, MapFlags::PRIVATE)? };
+        let before = all.align_offset(align);
+        // SAFETY: within the mapping: `slack` is the most that aligning can take.
+        let base = unsafe { all.cast::<u8>().add(before) };
+        for (at, len) in [(all.cast::<u8>(), before), (base.wrapping_add(len), slack - before)] {
+            if len > 0 {
+                // SAFETY: of the mapping made just above, the part before or behind what is kept.
+                unsafe { rustix::mm::munmap(at.cast(), len)? };
+            }
+        }
+        Ok(Self { base: NonNull::new(base).ok_or(Errno::NOMEM)?, len })
     }
 
     /// Bytes that can be addressed, the second view of a ring counted.
@@ -178,6 +199,12 @@ impl Shared {
     }
 }
 
+/// What addresses of mappings of this file must be multiples of: of its pages, which may be huge.
+fn grain(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let size = rustix::fs::fstat(fd)?.st_blksize;
+    Ok(usize::try_from(size).ok().filter(|s| s.is_power_of_two() && *s <= LARGEST_PAGE).unwrap_or(0))
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         // SAFETY: ours, whole, and no reference into it outlives `self`.
@@ -217,6 +244,15 @@ impl WriteMap {
     /// Gives every page its memory now. EINVAL before Linux 5.14.
     pub fn populate(&self) -> io::Result<()> {
         self.0.populate(Advice::LinuxPopulateWrite)
+    }
+
+    /// Where memory that the file does not have yet will come from: one NUMA node; with `strict` from nowhere else.
+    pub fn place_on(&self, node: u32, strict: bool) -> io::Result<()> {
+        let mode = if strict { MemoryMode::Bind } else { MemoryMode::Preferred };
+        let nodes = Bits::of(&[node]).ok_or(Errno::INVAL)?;
+        nodes
+            .place_memory(mode.number(), self.0.base.as_ptr() as usize, self.0.len)
+            .map_err(io::Error::from_raw_os_error)
     }
 
     /// The 64-bit word at `offset`. Panics as [`Shared::word64`] does.
@@ -271,6 +307,44 @@ mod tests {
         let fd = memfd::create("test", page as u64).unwrap();
         let reader = memfd::read_only(fd.as_fd()).unwrap();
         assert_eq!(WriteMap::new(&reader, page).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn memory_comes_from_the_node_that_was_asked_for() {
+        let page = rustix::param::page_size();
+        let node = crate::sched::memory_nodes_allowed().unwrap()[0];
+        for strict in [true, false] {
+            let name = format!("placed-{strict}");
+            let fd = memfd::create(&name, 8 * page as u64).unwrap();
+            let map = WriteMap::ring(&fd, 0, 8 * page).unwrap();
+            map.place_on(node, strict).unwrap();
+            map.populate().unwrap();
+            let all = std::fs::read_to_string("/proc/self/numa_maps").unwrap();
+            let line = all.lines().find(|l| l.contains(&name)).unwrap();
+            let policy = if strict { format!(" bind:{node} ") } else { format!(" prefer:{node} ") };
+            assert!(line.contains(&policy) && line.contains(&format!(" N{node}=8")), "{line}");
+        }
+        let fd = memfd::create("nowhere", page as u64).unwrap();
+        assert!(WriteMap::new(&fd, page).unwrap().place_on(1023, true).is_err(), "there is no such node");
+    }
+
+    #[test]
+    fn huge_pages_can_be_a_ring_too() {
+        const HUGE: usize = 2 << 20;
+        let fd = memfd::create_huge("test", 2 * HUGE as u64, HUGE as u64).unwrap();
+        match WriteMap::ring(&fd, 0, 2 * HUGE) {
+            Ok(map) => {
+                map.populate().unwrap();
+                memfd::seal(fd.as_fd()).unwrap();
+                memfd::check(&fd, 2 * HUGE as u64, true).unwrap();
+                map.atomic64(8).store(7, Ordering::Relaxed);
+                let reader = ReadMap::ring(memfd::read_only(fd.as_fd()).unwrap(), 0, 2 * HUGE).unwrap();
+                assert_eq!(reader.word64(2 * HUGE + 8).load(Ordering::Relaxed), 7);
+            }
+            // None are reserved on this machine, and that is said before they are touched.
+            Err(e) => assert_eq!(e.raw_os_error(), Some(libc::ENOMEM)),
+        }
+        assert!(memfd::create_huge("test", 1 << 20, 1 << 20).is_err());
     }
 
     #[test]

@@ -25,6 +25,21 @@ pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The same in huge pages of 2 MiB or 1 GiB, which the kernel must have: `len` is a multiple of them.
+pub fn create_huge(name: &str, len: u64, page: u64) -> io::Result<OwnedFd> {
+    let size = match page.trailing_zeros() {
+        21 => MemfdFlags::HUGE_2MB,
+        30 => MemfdFlags::HUGE_1GB,
+        _ => return Err(Errno::INVAL.into()),
+    };
+    // Seals for these came with Linux 4.16.
+    let fd =
+        rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | size)?;
+    rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::ftruncate(&fd, len)?;
+    Ok(fd)
+}
+
 /// Seals the size for good.
 pub fn seal(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fcntl_add_seals(fd, SEALS)?)

@@ -9,7 +9,16 @@ use std::io;
 /// does with it.
 pub(crate) unsafe fn call(number: libc::c_long, args: [usize; 5]) -> Result<usize, i32> {
     // SAFETY: the caller vouches for the call; unused arguments are ignored by the kernel.
-    let value = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4]) };
+    unsafe { call6(number, [args[0], args[1], args[2], args[3], args[4], 0]) }
+}
+
+/// As [`call`], for the few that take six arguments.
+///
+/// # Safety
+/// As of [`call`].
+pub(crate) unsafe fn call6(number: libc::c_long, args: [usize; 6]) -> Result<usize, i32> {
+    // SAFETY: as above.
+    let value = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
     // SAFETY: __errno_location always returns the calling thread's errno.
     if value == -1 { Err(unsafe { *libc::__errno_location() }) } else { Ok(value as usize) }
 }

@@ -1,6 +1,6 @@
 //! Where and how a process is scheduled and where its memory comes from: reading and setting. And the clock.
 
-use crate::raw::{call, check, error};
+use crate::raw::{call, call6, check, error};
 use std::ffi::c_int;
 use std::io;
 use std::time::Duration;
@@ -126,6 +126,13 @@ impl Bits {
         // SAFETY: the kernel reads the array.
         unsafe { call(libc::SYS_set_mempolicy, [mode as usize, mask, bits, 0, 0]) }?;
         if Bits::memory_policy()?.1 == *self { Ok(()) } else { Err(libc::EINVAL) }
+    }
+
+    /// Where the memory of a mapping that has none yet comes from.
+    pub fn place_memory(&self, mode: c_int, at: usize, len: usize) -> Result<(), i32> {
+        let mask = self.0.as_ptr() as usize;
+        // SAFETY: the kernel reads the array; a policy changes no contents, whatever is mapped there.
+        unsafe { call6(libc::SYS_mbind, [at, len, mode as usize, mask, MAX_CPUS + 1, 0]) }.map(|_| ())
     }
 
     fn memory_policy() -> Result<(c_int, Bits), i32> {

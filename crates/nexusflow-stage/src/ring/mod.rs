@@ -60,6 +60,15 @@ impl Shape {
         Self { ring, slab: (capacity - ring.min(capacity)).max(longest), on_full: OnFull::Block }
     }
 
+    /// The same with the slab, or the ring if there is no slab, rounded up to huge pages.
+    pub fn in_pages(self, pages: Hugepages) -> Self {
+        match (pages.bytes(), self.slab) {
+            (None, _) => self,
+            (Some(page), 0) => Self { ring: self.ring.next_multiple_of(page), ..self },
+            (Some(page), slab) => Self { slab: slab.next_multiple_of(page), ..self },
+        }
+    }
+
     /// Bytes of all.
     pub fn total(&self) -> u64 {
         self.ring + self.slab

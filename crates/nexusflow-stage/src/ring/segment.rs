@@ -50,6 +50,8 @@ impl Default for SegmentOptions<'_> {
 pub struct Memory {
     /// The NUMA node that it lies on; else where the first to touch it runs.
     pub node: Option<u32>,
+    /// On that node or nowhere; else where there is room, when it has none.
+    pub strict: bool,
     /// Of the slab, or of the ring if there is no slab.
     pub hugepages: Hugepages,
 }
@@ -60,6 +62,17 @@ pub enum Hugepages {
     None,
     TwoMiB,
     OneGiB,
+}
+
+impl Hugepages {
+    /// Bytes of one; `None` for ordinary pages.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::TwoMiB => Some(2 << 20),
+            Self::OneGiB => Some(1 << 30),
+        }
+    }
 }
 
 /// What becomes of a message for which there is no room.
@@ -133,14 +146,15 @@ impl Segment {
         if capacity.max(max_message) > layout::MAX_CAPACITY || !(1..=layout::MAX_CONSUMERS).contains(&consumers) {
             return Err(invalid(format!("{capacity} bytes for {consumers} consumers")));
         }
-        let shape = Shape { on_full, ..Shape::of(capacity, max_message) };
+        let shape = Shape { on_full, ..Shape::of(capacity, max_message) }.in_pages(memory.hugepages);
         let geometry = Geometry::new(shape, wait);
+        let small = Memory { hugepages: Hugepages::None, ..memory };
         let (for_ring, for_slab) = match shape.slab {
             0 => (memory, Memory::default()),
-            _ => (Memory { hugepages: Hugepages::None, ..memory }, memory),
+            _ => (small, memory),
         };
         let page = page_size() as u64;
-        let head = make(&format!("nexusflow:{name}"), page, Memory::default(), |map| {
+        let head = make(&format!("nexusflow:{name}"), page, small, |map| {
             map.atomic64(layout::H_MAGIC).store(layout::MAGIC, Ordering::Relaxed);
             map.atomic32(layout::H_VERSION).store(layout::VERSION, Ordering::Relaxed);
             map.atomic64(layout::H_RING).store(shape.ring, Ordering::Relaxed);
@@ -157,7 +171,7 @@ impl Segment {
         };
         let cursors = (0..consumers)
             .map(|i| {
-                make(&format!("nexusflow:{name}.{i}"), page, Memory::default(), |map| {
+                make(&format!("nexusflow:{name}.{i}"), page, small, |map| {
                     map.atomic64(layout::C_MAGIC).store(layout::MAGIC, Ordering::Relaxed);
                     map.atomic32(layout::C_VERSION).store(layout::VERSION, Ordering::Relaxed);
                     map.atomic32(layout::C_INDEX).store(i as u32, Ordering::Relaxed);
@@ -335,14 +349,19 @@ pub(super) fn wake_producer(cursor: &WriteMap) {
 
 /// A memory file with all its memory, with what `fill` writes, sealed: the one place where memory is made.
 fn make(name: &str, len: u64, memory: Memory, fill: impl FnOnce(&WriteMap)) -> std::io::Result<(OwnedFd, WriteMap)> {
-    if memory != Memory::default() {
-        let what = "memory on a chosen node, or of hugepages, is not made yet";
-        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, what));
-    }
-    let fd = memfd::create(name, len)?;
+    let fd = match memory.hugepages.bytes() {
+        None => memfd::create(name, len)?,
+        Some(page) => memfd::create_huge(name, len, page)?,
+    };
     let map = WriteMap::new(&fd, len as usize)?;
-    if map.populate().is_err() {
-        memfd::allocate(fd.as_fd(), len)?; // an older kernel; or really no memory, and this says so
+    if let Some(node) = memory.node {
+        map.place_on(node, memory.strict)?;
+    }
+    match map.populate() {
+        // Allocating, as an older kernel must, does not heed where huge pages are to lie.
+        Err(e) if memory.hugepages != Hugepages::None && memory.node.is_some() => return Err(e),
+        Err(_) => memfd::allocate(fd.as_fd(), len)?, // an older kernel; or really no memory, and this says so
+        Ok(()) => {}
     }
     fill(&map);
     memfd::seal(fd.as_fd())?;
