@@ -19,6 +19,8 @@ use crate::spec::Framing;
 
 /// How soon it is seen that the other end waits for what is held here.
 const HOLD_LOOK: Duration = Duration::from_millis(50);
+/// The same when so little is held that it is most likely another reader that it waits for.
+const HOLD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a feed serves.
 pub struct Inlet {
@@ -204,14 +206,21 @@ impl Feed {
     /// Waits until there is something to read.
     fn wait(&mut self, orders: &Orders) -> Result<(), Problem> {
         loop {
-            let crowded = self.crowded();
-            let until = if crowded.is_empty() { Until::forever() } else { Until::timeout(HOLD_LOOK) };
+            let mut needed = self.crowded();
+            let until = match (self.held.is_empty(), needed.is_empty()) {
+                (true, _) => Until::forever(),
+                (false, false) => Until::timeout(HOLD_LOOK),
+                (false, true) => {
+                    needed = (0..self.inlet.rings.len()).collect();
+                    Until::timeout(HOLD_PATIENCE)
+                }
+            };
             match wait_any(&mut self.inlet.rings, until.or_bell(&orders.stop)) {
                 Err(RingError::TimedOut) => {}
                 done => return done.map_err(Problem::Ring),
             }
             // All has been read: if the producer waits, then for this.
-            if let Some(&needed) = crowded.iter().find(|&&ring| self.inlet.rings[ring].producer_sleeps()) {
+            if let Some(&needed) = needed.iter().find(|&&ring| self.inlet.rings[ring].producer_sleeps()) {
                 let oldest = self.held.iter().find(|held| held.ring == needed).map_or(0, |held| held.written);
                 self.release(|held| held.written <= oldest);
             }
