@@ -9,6 +9,7 @@ mod control;
 mod ctl;
 mod executor;
 mod launch;
+mod memory;
 mod preparer;
 mod program;
 mod report;

@@ -1,7 +1,7 @@
 //! The edges of one gang: their shared memory, their pipes, and which end belongs to whom.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use nexusflow_stage::object::{ObjectInput, Writer};
-use nexusflow_stage::ring::{Consumer, Producer, Segment, SegmentOptions, Stats, WaitMode};
+use nexusflow_stage::ring::{Consumer, Memory, Producer, Segment, SegmentOptions, Stats, WaitMode};
 use nexusflow_stage::{journal, protocol};
 use nexusflow_sys::event::EventFd;
 use nexusflow_sys::{pipe, socket};
@@ -19,12 +19,11 @@ use super::adapter::packed::Tallies;
 use super::adapter::{Hold, MAX_FRAME};
 use super::launch::Ends;
 use super::stores::Stores;
+use super::memory;
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
 use crate::plan::TaskId;
-use crate::probe;
 use crate::record::EdgeEnded;
-use crate::record::human::bytes;
 use crate::spec::{By, Delivery, Framing, Kind, Scope, Wait};
 
 /// One gang's edges while it runs.
@@ -121,7 +120,7 @@ impl Gang {
     /// Makes all memory and pipes of the gang's edges; fewer, when it is told that nobody wants them any more.
     pub fn prepare(cx: &Context, id: GangId, cancelled: &AtomicBool) -> Result<Self, Box<Diagnostic>> {
         let mut gang = Self::default();
-        enough_memory(cx, id)?;
+        memory::enough(cx, id)?;
         for &stage in &cx.pipeline.gangs[id.0 as usize] {
             // Each edge once: with the first stage that writes it.
             let outputs = &cx.pipeline.stage(stage).outputs;
@@ -146,7 +145,7 @@ impl Gang {
             self.pipes.insert(id, (Some(read), Some(write)));
             return Ok(());
         }
-        for plan in cx.pipeline.rings(id) {
+        for (plan, place) in cx.pipeline.rings(id).into_iter().zip(&cx.plan.edges[id.0 as usize].rings) {
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(());
             }
@@ -159,7 +158,8 @@ impl Gang {
                 capacity: edge.capacity,
                 max_message: edge.max_message,
                 consumers: plan.consumers.len(),
-                wait: wait_mode(edge.wait),
+                wait: if place.one_cpu { WaitMode::Block } else { wait_mode(edge.wait) },
+                memory: Memory { node: place.node, strict: place.strict, hugepages: memory::pages(edge) },
                 ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;
@@ -395,30 +395,6 @@ fn sum_of<'a>(ended: &'a mut Vec<EdgeEnded>, edge: &str, at: Timestamp) -> &'a m
 /// Does all, so that what fails at one ring keeps nothing from the others. Tells the first failure.
 fn first_failure<E>(all: impl Iterator<Item = Result<(), E>>) -> Result<(), E> {
     all.fold(Ok(()), Result::and)
-}
-
-/// All memory of the rings is taken at once: better refused than found missing by whoever the kernel kills for it.
-fn enough_memory(cx: &Context, id: GangId) -> Result<(), Box<Diagnostic>> {
-    let outputs = cx.pipeline.gangs[id.0 as usize].iter().flat_map(|&s| &cx.pipeline.stage(s).outputs);
-    let size = |&e: &EdgeId| cx.pipeline.edge(e).capacity.saturating_mul(cx.pipeline.rings(e).len() as u64);
-    let edges: BTreeSet<EdgeId> = outputs.copied().collect();
-    let wanted = edges.iter().map(size).fold(0, u64::saturating_add);
-    let Some(largest) = edges.iter().max_by_key(|e| size(e)) else { return Ok(()) };
-    match probe::memory_available_bytes() {
-        Some(available) if wanted > available => {
-            let edge = cx.pipeline.edge(*largest);
-            let message = format!(
-                "the edges of one gang need {}, and {} of memory are available",
-                bytes(wanted),
-                bytes(available)
-            );
-            let label = format!("this one needs {}", bytes(size(largest)));
-            Err(Box::new(Diagnostic::error(codes::EDGE_MEMORY, message).at(&edge.span, label).help(
-                "lower `capacity` (it counts for each ring: each producer, and with `distribute` each consumer too)",
-            )))
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// Edges that the stage uses itself, through its control socket: all that are not bound.

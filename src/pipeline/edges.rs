@@ -69,6 +69,7 @@ fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut D
         redeliver: edge.redeliver.as_ref().map_or(DEFAULT_REDELIVER.min(capacity / 4), |r| r.value),
         wait: edge.wait,
         sealed: edge.sealed,
+        memory: edge.memory.clone(),
         rate: edge.rate,
         messages: edge.messages,
     };

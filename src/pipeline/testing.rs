@@ -80,6 +80,7 @@ impl Maker {
             redeliver: None,
             wait: Wait::Adaptive,
             sealed: false,
+            memory: Default::default(),
             rate: None,
             messages: None,
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::diag::Span;
 use crate::spec::{
-    By, Command, Condition, Delivery, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Scope, Signal,
-    Spanned, Text, Wait, When,
+    By, Command, Condition, Delivery, EdgeMemory, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Scope,
+    Signal, Spanned, Text, Wait, When,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,6 +149,7 @@ pub struct Edge {
     pub wait: Wait,
     /// Each object in a memory of its own.
     pub sealed: bool,
+    pub memory: EdgeMemory,
     pub rate: Option<f64>,
     pub messages: Option<f64>,
 }

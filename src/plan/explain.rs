@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::pipeline::Pipeline;
-use crate::topology::{IdSet, Topology};
+use crate::pipeline::{EdgeId, Pipeline};
+use crate::spec::Hugepages;
+use crate::topology::{IdSet, NodeSet, Topology};
 
-use super::{MemoryPolicy, Plan, Task};
+use super::{EdgePlan, MemoryPolicy, Plan, Task};
 
 /// Stages that float are told in one line; their names, in part.
 const MAX_NAMES: usize = 8;
@@ -36,7 +37,29 @@ pub fn human(pipeline: &Pipeline, topology: &Topology, plan: &Plan) -> String {
         table(&mut out, &rows);
     }
     floating(&mut out, pipeline, plan);
+    edges(&mut out, pipeline, plan);
     out
+}
+
+/// Where the memory of edges comes from, where there is a choice.
+fn edges(out: &mut String, pipeline: &Pipeline, plan: &Plan) {
+    for (id, planned) in pipeline.edge_ids().zip(&plan.edges) {
+        let (edge, nodes) = (pipeline.edge(id), edge_nodes(planned));
+        let pages = match edge.memory.hugepages {
+            Hugepages::None => "",
+            Hugepages::TwoMiB => " in pages of 2 MiB",
+            Hugepages::OneGiB => " in pages of 1 GiB",
+        };
+        let place = if nodes.is_empty() { String::new() } else { format!(" on node {nodes}") };
+        if !planned.why.is_empty() || !pages.is_empty() {
+            let why = if planned.why.is_empty() { String::new() } else { format!(": {}", planned.why) };
+            let _ = writeln!(out, "edge {}: memory{place}{pages}{why}", edge.name);
+        }
+    }
+}
+
+fn edge_nodes(planned: &EdgePlan) -> NodeSet {
+    planned.rings.iter().filter_map(|ring| ring.node).collect()
 }
 
 fn table(out: &mut String, rows: &[[String; 5]]) {
@@ -91,6 +114,15 @@ pub fn json(pipeline: &Pipeline, topology: &Topology, plan: &Plan) -> Value {
             "gave_up": t.gave_up,
         })
     };
+    let edge = |(id, planned): (EdgeId, &EdgePlan)| {
+        json!({
+            "edge": pipeline.edge(id).name,
+            "nodes": edge_nodes(planned),
+            "strict": planned.rings.iter().any(|ring| ring.strict),
+            "one_cpu": planned.rings.iter().any(|ring| ring.one_cpu),
+            "why": planned.why,
+        })
+    };
     json!({
         "pipeline": pipeline.name,
         "machine": {
@@ -102,6 +134,7 @@ pub fn json(pipeline: &Pipeline, topology: &Topology, plan: &Plan) -> Value {
             "cores": topology.cores.len(),
         },
         "floating": plan.floating,
+        "edges": pipeline.edge_ids().zip(&plan.edges).map(edge).collect::<Vec<_>>(),
         "tasks": plan.tasks.iter().map(task).collect::<Vec<_>>(),
     })
 }

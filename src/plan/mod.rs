@@ -10,6 +10,7 @@ mod demand;
 pub mod explain;
 mod groups;
 mod machine;
+mod memory;
 mod prefer;
 mod problem;
 mod reasons;
@@ -57,7 +58,10 @@ pub fn plan(pipeline: &Pipeline, topology: &Topology, options: &Options, found: 
     } else {
         place(&problem, eager.as_ref(), &mut told)
     };
-    let placed = placed.map(|(search, gave_up)| assemble(&problem, &search, gave_up, options));
+    let placed = placed.map(|(search, gave_up)| assemble(&problem, &search, gave_up, options)).map(|mut plan| {
+        plan.edges = memory::edges(pipeline, topology, &plan, options, &mut told);
+        plan
+    });
     if let Some(plan) = &placed
         && !options.no_pin
     {
@@ -146,7 +150,7 @@ fn assemble(p: &Problem, search: &Search, gave_up: Vec<Vec<String>>, options: &O
             });
         }
     }
-    Plan { tasks, floating, usable: t.allowed.clone() }
+    Plan { tasks, edges: vec![], floating, usable: t.allowed.clone() }
 }
 
 /// `near` and `apart` about a stage that floats: they hold if its CPUs happen to make them hold.

@@ -1,6 +1,7 @@
 //! The planner by example. `reading` reads the constraints independently; `properties` compares the two.
 
 mod build;
+mod memory;
 mod properties;
 mod reading;
 

@@ -14,6 +14,8 @@ pub struct TaskId(pub u32);
 pub struct Plan {
     /// All replicas of the first stage, then of the second, …
     pub tasks: Vec<Task>,
+    /// Indexed by [`crate::pipeline::EdgeId`].
+    pub edges: Vec<EdgePlan>,
     /// CPUs that no stage holds exclusively: where stages without placement float.
     pub floating: CpuSet,
     /// CPUs this process may use: the default of `parallel`.
@@ -35,6 +37,25 @@ pub struct Task {
     pub why: Vec<String>,
     /// What `policy: prefer` gave up.
     pub gave_up: Vec<String>,
+}
+
+/// How the rings of an edge are made.
+#[derive(Debug, Clone, Default)]
+pub struct EdgePlan {
+    /// In the order of [`crate::pipeline::Pipeline::rings`]; a pipe has none.
+    pub rings: Vec<RingPlace>,
+    /// Why there; empty if there is nothing to say.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingPlace {
+    /// Where its memory comes from; `None`: from wherever it is made.
+    pub node: Option<u32>,
+    /// From there or nowhere; else from elsewhere where that node has no room.
+    pub strict: bool,
+    /// Both its ends share one CPU: who waits must let the other run.
+    pub one_cpu: bool,
 }
 
 /// As set_mempolicy(2) takes it, with [`Task::nodes`].

@@ -103,6 +103,46 @@ pub fn memory_available_bytes() -> Option<u64> {
     Some(limit.map_or(free, |limit| free.min(limit)))
 }
 
+/// The same of one NUMA node, without what the whole machine keeps in reserve.
+pub fn node_memory_available_bytes(node: u32) -> Option<u64> {
+    let text = read(&format!("/sys/devices/system/node/node{node}/meminfo"))?;
+    node_available(&text)
+}
+
+/// `Node 0 MemFree: 123 kB`, line by line. What holds files can be taken back.
+fn node_available(text: &str) -> Option<u64> {
+    let kb = |key: &str| -> Option<u64> {
+        text.lines().find_map(|l| l.split_once(key)?.1.trim().strip_suffix("kB")?.trim().parse().ok())
+    };
+    let files = [" Active(file):", " Inactive(file):", " SReclaimable:"].into_iter().filter_map(kb);
+    Some(files.fold(kb("MemFree:")?, u64::saturating_add).saturating_mul(1024))
+}
+
+/// Huge pages of one size: reserved ones, and those that can still be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HugePool {
+    pub total: u64,
+    pub free: u64,
+}
+
+/// Of the machine, or of one node. All zero where there are none of this size.
+pub fn huge_pages(size_bytes: u64, node: Option<u32>) -> HugePool {
+    let folder = huge_pages_folder(size_bytes, node);
+    let number = |name: &str| read(&format!("{folder}/{name}")).and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    let (total, free): (u64, u64) = (number("nr_hugepages"), number("free_hugepages"));
+    // Nodes do not say what is promised already, or may be had beyond what is reserved.
+    let beyond = number("nr_overcommit_hugepages").saturating_sub(number("surplus_hugepages"));
+    let promised = number("resv_hugepages");
+    let beyond = if node.is_none() { beyond } else { 0 };
+    HugePool { total, free: free.saturating_sub(promised) + beyond }
+}
+
+/// Where the system tells of them, and takes `nr_hugepages`.
+pub fn huge_pages_folder(size_bytes: u64, node: Option<u32>) -> String {
+    let place = node.map_or("/sys/kernel/mm".into(), |node| format!("/sys/devices/system/node/node{node}"));
+    format!("{place}/hugepages/hugepages-{}kB", size_bytes >> 10)
+}
+
 fn memory_bytes(text: &str) -> u64 {
     meminfo(text, "MemTotal:").unwrap_or(0)
 }
@@ -115,6 +155,16 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nodes_memory_is_what_is_free_and_what_holds_files() {
+        let text = "Node 1 MemTotal: 4096 kB\nNode 1 MemFree: 100 kB\nNode 1 Active: 9 kB\nNode 1 Inactive: 9 kB\n\
+                    Node 1 Active(file): 20 kB\nNode 1 Inactive(file): 3 kB\nNode 1 SReclaimable: 1 kB\n";
+        assert_eq!(node_available(text), Some(124 << 10));
+        assert_eq!(node_available(""), None);
+        assert_eq!(huge_pages(1 << 21, Some(999)), HugePool::default());
+        assert_eq!(huge_pages_folder(1 << 30, None), "/sys/kernel/mm/hugepages/hugepages-1048576kB");
+    }
 
     #[test]
     fn this_machine_is_told() {

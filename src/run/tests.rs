@@ -120,6 +120,7 @@ fn assemble(mut stages: Vec<Stage>, links: Vec<(StageId, StageId)>) -> Pipeline 
             redeliver: 0,
             wait: Wait::Adaptive,
             sealed: false,
+            memory: Default::default(),
             rate: None,
             messages: None,
         });
@@ -151,7 +152,7 @@ fn plan(pipeline: &Pipeline) -> Plan {
         gave_up: vec![],
     };
     let tasks = pipeline.stage_ids().flat_map(|s| (0..pipeline.stage(s).replicas).map(move |r| task(s, r))).collect();
-    Plan { tasks, floating: [0].into_iter().collect(), usable: [0].into_iter().collect() }
+    Plan { tasks, edges: vec![], floating: [0].into_iter().collect(), usable: [0].into_iter().collect() }
 }
 
 /// A run that does exactly what the test says.

@@ -269,10 +269,37 @@ pub struct Edge {
     pub wait: Wait,
     /// Each object in a memory of its own.
     pub sealed: bool,
+    pub memory: EdgeMemory,
     /// Bytes per second, a hint to placement.
     pub rate: Option<f64>,
     /// Messages per second, a hint to placement.
     pub messages: Option<f64>,
+}
+
+/// Where an edge's memory lies, and in which pages.
+#[derive(Debug, Clone, Default)]
+pub struct EdgeMemory {
+    /// Where `numa` stands, if it does.
+    pub numa_span: Option<Span>,
+    pub numa: EdgeNuma,
+    pub hugepages: Hugepages,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EdgeNuma {
+    #[default]
+    Auto,
+    Consumer,
+    Producer,
+    Node(u32),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hugepages {
+    #[default]
+    None,
+    TwoMiB,
+    OneGiB,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -335,6 +335,38 @@ edges: {{ e: {{ from: many, to: lazy, kind: {kind} }} }}
 }
 
 #[test]
+fn the_memory_of_an_edge_lies_where_the_file_says() {
+    let apply = |memory: &str| {
+        let home = Home::new();
+        let done = home.apply(&format!(
+            "stages:
+  maps: {{ shell: 'cat /proc/$PPID/numa_maps', stdout: {{ edge: e, framing: lines }} }}
+  keep: {{ command: [cat], stdin: {{ edge: e, framing: lines }}, stdout: {{ file: maps }} }}
+edges: {{ e: {{ from: maps, to: keep, capacity: 1MiB, memory: {memory} }} }}
+"
+        ));
+        (done, home)
+    };
+    let node = nexusflow_sys::sched::memory_nodes_allowed().unwrap()[0];
+    let (done, home) = apply(&format!("{{ numa: {node} }}"));
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    // The runner's own mappings.
+    let maps = home.read("maps");
+    for memory in ["e", "e.ring", "e.slab", "e.0"] {
+        let mut lines = maps.lines().filter(|l| l.contains(&format!("nexusflow:{memory}\\")));
+        assert!(lines.all(|l| l.contains(&format!(" bind:{node} "))), "{memory}: {maps}");
+        assert!(maps.contains(&format!("nexusflow:{memory}\\")), "{memory}: {maps}");
+    }
+    let (done, _) = apply("{ numa: 1000 }");
+    assert_eq!(done.code, Some(4), "{done:#?}");
+    done.says(&["NF0404", "edge `e` cannot come from node 1000"]);
+    let (done, _) = apply(&format!("{{ numa: {node}, hugepages: 2MiB }}"));
+    if done.code != Some(0) {
+        done.with_code(5).says(&["NF0507", "need 1 huge pages of 2", "are free", "nr_hugepages"]);
+    }
+}
+
+#[test]
 fn a_run_can_be_interrupted_while_its_edges_get_their_memory() {
     for _ in 0..5 {
         let home = Home::new();

@@ -140,6 +140,7 @@ pub(super) fn chain(pipeline: &mut Pipeline) {
             redeliver: 0,
             wait: Wait::Adaptive,
             sealed: false,
+            memory: Default::default(),
             rate: None,
             messages: None,
         });

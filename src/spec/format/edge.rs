@@ -87,7 +87,7 @@ pub static EDGE: Record = Record {
         .example("spin"),
         Key::new("rate", &Shape::Rate, "The expected flow: a hint to placement.").example("400MB/s"),
         Key::new("messages", &Shape::Number { above: 0.0, max: f64::INFINITY }, "Expected messages per second: a hint to placement.").example("10000"),
-        Key::new("memory", &Shape::Record(&EDGE_MEMORY), "Where its memory lies.").later("choosing an edge's memory comes in a later release"),
+        Key::new("memory", &Shape::Record(&EDGE_MEMORY), "Where its memory lies."),
         Key::new("redeliver", &Shape::Size { min: 0, max: MAX_CAPACITY_BYTES }, "How many bytes an unmodified program that reads this edge must have been given after a message before that counts as read: when it is restarted alone it is given again what did not. At least what the pipe to it and its read-ahead hold; under half of `capacity`.")
             .default_says("`128KiB`, or a quarter of `capacity` if that is less")
             .example("128KiB"),
@@ -108,12 +108,12 @@ static EDGE_MEMORY: Record = Record {
             &Shape::OneOf(&[
                 &Shape::Int { min: 0, max: MAX_ID },
                 &Shape::Enum(&[
-                    Word::new("consumer", "the consumer's node"),
-                    Word::new("producer", "the producer's node"),
-                    Word::new("auto", "the planner decides"),
+                    Word::new("consumer", "the node of the consumer's CPUs, and no other"),
+                    Word::new("producer", "the node of the producer's CPUs, and no other"),
+                    Word::new("auto", "the consumers' node if they share one, else the producer's; elsewhere if there is no room"),
                 ]),
             ]),
-            "The node.",
+            "The NUMA node it comes from: a number is that node and no other.",
         )
         .default("auto"),
         Key::new(
@@ -123,7 +123,7 @@ static EDGE_MEMORY: Record = Record {
                 Word::new("2MiB", "huge pages"),
                 Word::new("1GiB", "the largest pages"),
             ]),
-            "The size of its pages.",
+            "The size of its pages. Huge ones must be there: `/proc/sys/vm/nr_hugepages` reserves them. `capacity` is rounded up to them.",
         )
         .default("none"),
     ],

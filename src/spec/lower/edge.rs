@@ -69,6 +69,7 @@ impl Lower<'_> {
                 _ => Wait::Adaptive,
             },
             sealed: fields.take("sealed").and_then(Val::bool).is_some_and(|s| s.value),
+            memory: fields.take("memory").and_then(Val::record).map(memory).unwrap_or_default(),
             rate: fields.take("rate").and_then(|v| v.number()),
             messages: fields.take("messages").and_then(|v| v.number()),
             name,
@@ -77,7 +78,7 @@ impl Lower<'_> {
 
     fn words_that_fit(&mut self, fields: &Fields, kind: Kind, delivery: Delivery) {
         if kind == Kind::Pipe {
-            for key in ["max_message", "wait", "redeliver"] {
+            for key in ["max_message", "wait", "redeliver", "memory"] {
                 if let Some(field) = fields.find(key) {
                     let message = format!("`{key}` has no meaning for a pipe");
                     self.error(codes::CONTRADICTION, message, &field.key_span, "leave it out, or make it `kind: ring`");
@@ -111,5 +112,23 @@ impl Lower<'_> {
             let help = "add `delivery: distribute`, or leave `by` out";
             self.error(codes::CONTRADICTION, message, &by.key_span, help);
         }
+    }
+}
+
+fn memory(mut fields: Fields) -> EdgeMemory {
+    let numa = fields.take("numa");
+    EdgeMemory {
+        numa_span: numa.as_ref().map(|v| v.span.clone()),
+        numa: match numa.map(|v| (v.word(), v.int())) {
+            Some((Some("consumer"), _)) => EdgeNuma::Consumer,
+            Some((Some("producer"), _)) => EdgeNuma::Producer,
+            Some((_, Some(node))) => EdgeNuma::Node(node.value),
+            _ => EdgeNuma::Auto,
+        },
+        hugepages: match word(&mut fields, "hugepages") {
+            Some("2MiB") => Hugepages::TwoMiB,
+            Some("1GiB") => Hugepages::OneGiB,
+            _ => Hugepages::None,
+        },
     }
 }

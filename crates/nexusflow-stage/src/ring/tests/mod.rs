@@ -572,3 +572,33 @@ proptest::proptest! {
         assert!(segment.drained(0).unwrap());
     }
 }
+
+#[test]
+fn memory_can_be_asked_for_on_a_node_and_in_huge_pages() {
+    let node = Some(nexusflow_sys::sched::memory_nodes_allowed().unwrap()[0]);
+    for max_message in [1 << 10, 1 << 20] {
+        for (strict, hugepages) in [(true, Hugepages::None), (false, Hugepages::None), (true, Hugepages::TwoMiB)] {
+            let memory = Memory { node, strict, hugepages };
+            let options = SegmentOptions { name: "e", capacity: 3 << 20, max_message, memory, ..Default::default() };
+            let segment = match Segment::create(&options) {
+                Ok(segment) => segment,
+                Err(Error::Io { source, .. }) if hugepages != Hugepages::None => {
+                    assert_eq!(source.raw_os_error(), Some(12), "none are reserved on this machine: {source}");
+                    continue;
+                }
+                Err(e) => panic!("{e}"),
+            };
+            let (mut producer, mut consumer) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+            let message = vec![7; max_message as usize];
+            for _ in 0..8 {
+                producer.write(&message, Until::forever()).unwrap();
+                assert_eq!(consumer.peek(Until::forever()).unwrap().unwrap().to_vec(), message);
+                consumer.advance();
+                consumer.release();
+            }
+        }
+    }
+    let shape = Shape::of(3 << 20, 1 << 20).in_pages(Hugepages::TwoMiB);
+    assert_eq!((shape.ring, shape.slab), (768 << 10, 4 << 20));
+    assert_eq!(Shape::of(3 << 20, 1 << 10).in_pages(Hugepages::TwoMiB).ring, 4 << 20);
+}
