@@ -13,6 +13,7 @@ mod load;
 mod logs;
 mod man;
 mod plan;
+mod plasma;
 mod schema;
 mod talker;
 mod topology;
@@ -67,6 +68,9 @@ enum Verb {
     /// Look at the edges of a running pipeline, record them, replay what was recorded
     #[command(subcommand)]
     Edge(edge::Edge),
+    /// Look at the objects that running pipelines hold
+    #[command(subcommand)]
+    Plasma(plasma::Plasma),
     /// Show this machine: packages, caches, cores, CPUs, NUMA nodes
     Topology(topology::Args),
     /// Print the JSON Schema of pipeline files, for editors and CI
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Verb::Dag(Dag::Show(args)) => history::show(&args),
         Verb::Dag(Dag::Logs(args)) => history::logs(&args),
         Verb::Edge(verb) => edge::run(verb),
+        Verb::Plasma(verb) => plasma::run(&verb),
         Verb::Topology(args) => topology::run(args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Explain(args) => explain::run(&args),

@@ -90,6 +90,15 @@ fn named(runs: &[String]) -> String {
     format!("{}{more}", runs[..runs.len().min(MAX_NAMED)].join(", "))
 }
 
+/// All runs that go on and answer, by their ids.
+pub fn all(folders: &[PathBuf]) -> Vec<Connection> {
+    let paths =
+        folders.iter().flat_map(|folder| place::stems(folder).into_iter().map(|stem| place::path(folder, &stem)));
+    let mut all: Vec<_> = paths.filter_map(|path| Connection::open(&path).ok()).collect();
+    all.sort_by(|a, b| a.run.cmp(&b.run));
+    all
+}
+
 /// The run that `word` means among those that go on: its id, the start of it, or a pipeline's name (its newest run).
 pub fn find(folders: &[PathBuf], word: &str) -> Result<Connection, NotFound> {
     let all: Vec<(&Path, String)> = folders

@@ -9,8 +9,11 @@ mod packets;
 mod place;
 mod server;
 
-pub use client::{Connection, Error, NotFound, find};
-pub use packets::{Answer, ConsumerStat, EdgeState, MAX_ANSWER, PAGE_ENTRIES, Place, Request, RingStat, VERSION};
+pub use client::{Connection, Error, NotFound, all, find};
+pub use packets::{
+    Answer, ConsumerStat, EdgeState, MAX_ANSWER, ObjectPlace, ObjectStat, PAGE_ENTRIES, Place, Request, RingStat,
+    VERSION,
+};
 pub use server::{Next, Reply, Server};
 
 #[cfg(test)]

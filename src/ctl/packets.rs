@@ -25,6 +25,13 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<Place>,
     },
+    /// Which objects are held, of all edges that carry objects or of one; behind `after` if that is given.
+    Objects {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edge: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<ObjectPlace>,
+    },
     /// Is there anything to watch on this edge?
     Edge { edge: String },
 }
@@ -32,6 +39,10 @@ pub enum Request {
 /// Where in the order of a run's rings one stands: its gang, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place(pub u32, pub u32);
+
+/// Where in the order of a run's objects one stands: its gang, its store's number there, and its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectPlace(pub u32, pub u32, pub u64);
 
 /// What a run answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +60,12 @@ pub enum Answer {
         /// Ask again from behind here; absent when these were the last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Place>,
+    },
+    Objects {
+        objects: Vec<ObjectStat>,
+        /// Ask again from behind here; absent when these were the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<ObjectPlace>,
     },
     Edge(EdgeState),
     Refused {
@@ -86,6 +103,21 @@ pub struct RingStat {
     /// It waits right now.
     pub producer_waits: bool,
     pub consumers: Vec<ConsumerStat>,
+}
+
+/// An object that is held.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObjectStat {
+    pub edge: String,
+    /// The stage that made it, `camera@1` for one of several replicas.
+    pub producer: String,
+    /// Counts what this producer has made on the edge, from 0.
+    pub object: u64,
+    pub bytes: u64,
+    /// Since it was sealed.
+    pub age_s: f64,
+    /// The consumers that have not released it.
+    pub held_by: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ fn reply(request: Request) -> Reply {
             Answer::Hello { version: VERSION, run: RUN.into(), pipeline: "clicks".into(), pid: std::process::id() }
         }
         Request::Edge { .. } => Answer::Edge(EdgeState::Open { rings: 3 }),
+        Request::Objects { .. } => Answer::Objects { objects: Vec::new(), next: None },
         Request::Stat { .. } => Answer::Refused { reason: "x".repeat(2 * MAX_ANSWER), help: None },
     };
     (answer, Vec::new())

@@ -8,7 +8,8 @@ use nexusflow_sys::event::{Epoll, EventFlags};
 use super::Context;
 use super::wiring::{Gang, Ring};
 use crate::ctl::{
-    Answer, ConsumerStat, EdgeState, Next, PAGE_ENTRIES, Place, Reply, Request, RingStat, Server, VERSION,
+    Answer, ConsumerStat, EdgeState, Next, ObjectPlace, ObjectStat, PAGE_ENTRIES, Place, Reply, Request, RingStat,
+    Server, VERSION,
 };
 use crate::diag::{Diagnostic, codes, did_you_mean};
 use crate::pipeline::{EdgeId, GangId, StageId};
@@ -105,13 +106,41 @@ impl Edges<'_> {
             }),
             Request::Stat { edge: None, after } => Ok(self.page(None, after)),
             Request::Stat { edge: Some(edge), after } => self.edge(&edge).map(|id| self.page(Some(id), after)),
+            Request::Objects { edge: None, after } => Ok(self.objects(None, after)),
+            Request::Objects { edge: Some(edge), after } => {
+                self.object_edge(&edge).map(|id| self.objects(Some(id), after))
+            }
             Request::Edge { edge } => self.edge(&edge).map(|id| Answer::Edge(self.state(id))),
         };
         (answer.unwrap_or_else(|refused| refused), Vec::new())
     }
 
-    /// The ring edge of this name.
+    /// The object edge of this name.
+    fn object_edge(&self, name: &str) -> Result<EdgeId, Answer> {
+        let id = self.named(name)?;
+        if self.cx.pipeline.edge(id).kind != Kind::Object {
+            let reason = format!("edge `{name}` carries no objects");
+            let help = Some("`nexusflow edge stat` shows the others".into());
+            return Err(Answer::Refused { reason, help });
+        }
+        Ok(id)
+    }
+
+    /// The edge of this name that messages go over.
     fn edge(&self, name: &str) -> Result<EdgeId, Answer> {
+        let id = self.named(name)?;
+        let (reason, help) = match self.cx.pipeline.edge(id).kind {
+            Kind::Ring => return Ok(id),
+            Kind::Pipe => {
+                let reason = format!("edge `{name}` is a pipe of the kernel's, which nobody can look into");
+                (reason, "make it `kind: ring`")
+            }
+            Kind::Object => (format!("edge `{name}` carries objects"), "`nexusflow plasma ls` shows what is held"),
+        };
+        Err(Answer::Refused { reason, help: Some(help.into()) })
+    }
+
+    fn named(&self, name: &str) -> Result<EdgeId, Answer> {
         let edges = &self.cx.pipeline.edges;
         let Some(at) = edges.iter().position(|e| e.name == name) else {
             let names = || edges.iter().map(|e| e.name.as_str());
@@ -127,12 +156,6 @@ impl Edges<'_> {
             let reason = format!("pipeline `{}` has no edge `{name}`", self.cx.pipeline.name);
             return Err(Answer::Refused { reason, help: Some(help) });
         };
-        if edges[at].kind == Kind::Pipe {
-            return Err(Answer::Refused {
-                reason: format!("edge `{name}` is a pipe of the kernel's, which nobody can look into"),
-                help: Some("make it `kind: ring`".into()),
-            });
-        }
         Ok(EdgeId(at as u32))
     }
 
@@ -168,6 +191,40 @@ impl Edges<'_> {
             }
         }
         Answer::Stat { rings, next: None }
+    }
+
+    /// As many objects as one answer holds.
+    fn objects(&self, edge: Option<EdgeId>, after: Option<ObjectPlace>) -> Answer {
+        let (mut objects, mut entries) = (Vec::new(), 0);
+        let first = after.map_or(Bound::Unbounded, |place| Bound::Included(GangId(place.0)));
+        for (id, gang) in self.gangs.range((first, Bound::Unbounded)) {
+            for (at, stored) in gang.stores().iter().enumerate() {
+                let at = at as u32;
+                let wanted = edge.is_none_or(|edge| edge == stored.plan.edge);
+                if !wanted || after.is_some_and(|after| (id.0, at) < (after.0, after.1)) {
+                    continue;
+                }
+                for held in stored.store.held() {
+                    let place = ObjectPlace(id.0, at, held.number);
+                    if after.is_some_and(|after| place <= after) {
+                        continue;
+                    }
+                    entries += 1 + held.by.len();
+                    objects.push(ObjectStat {
+                        edge: self.cx.pipeline.edge(stored.plan.edge).name.clone(),
+                        producer: self.name(stored.plan.producer),
+                        object: held.number,
+                        bytes: held.len,
+                        age_s: held.age.as_secs_f64(),
+                        held_by: held.by.iter().map(|&i| self.name(stored.plan.consumers[i])).collect(),
+                    });
+                    if entries >= PAGE_ENTRIES {
+                        return Answer::Objects { objects, next: Some(place) };
+                    }
+                }
+            }
+        }
+        Answer::Objects { objects, next: None }
     }
 
     fn stat(&self, gang: &Gang, ring: &Ring) -> RingStat {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nexusflow_stage::object::{Held, ObjectInput, Store, StoreOptions, Writer};
+use nexusflow_stage::object::{ObjectInput, Store, StoreOptions, Writer};
 use nexusflow_stage::{Error, Result};
 
 use super::wiring::{Owner, by, wait_mode};
@@ -92,10 +92,5 @@ impl Stored {
     /// The replica's place among the consumers.
     fn place_of(&self, owner: Owner) -> Option<usize> {
         self.plan.consumers.iter().position(|c| *c == owner)
-    }
-
-    /// What is held, oldest first.
-    pub fn held(&self) -> Vec<Held> {
-        self.store.held()
     }
 }

@@ -1,8 +1,11 @@
 //! Object edges: whole streams of unmodified programs, and stages of the SDK that create, hold and release.
 
-use nexusflow_stage::{Object, Stage};
+use std::os::fd::AsFd;
 
-use super::harness::Home;
+use nexusflow_stage::{Object, Stage};
+use nexusflow_sys::process;
+
+use super::harness::{Home, KILL, TERM};
 
 const ROLE: &str = "NEXUSFLOW_TEST_ROLE";
 
@@ -15,6 +18,8 @@ fn stage() {
     match role.as_str() {
         "make" => make(&stage),
         "sum" => sum(&stage),
+        "hold" => hold(&stage),
+        "die" => die(&stage),
         "both" => wrong_kind(&stage),
         role => panic!("no role {role}"),
     }
@@ -49,6 +54,34 @@ fn sum(stage: &Stage) {
     seen.extend(held.iter().map(check));
     seen.sort_unstable();
     std::fs::write(format!("{}.{}", stage.name(), stage.replica()), format!("{seen:?}")).unwrap();
+}
+
+/// Holds all, or as replica 1 the first and the last, until it is told to end.
+fn hold(stage: &Stage) {
+    let mut input = stage.object_input("e").unwrap();
+    let mut held = Vec::new();
+    while let Some(object) = input.recv().unwrap() {
+        if stage.replica() == 0 || [0, 39].contains(&object.number()) {
+            held.push(object);
+        }
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Its first process releases two of five and is killed; the next is given the other three again, and all that follow.
+fn die(stage: &Stage) {
+    let mut input = stage.object_input("e").unwrap();
+    if stage.attempt() == 1 {
+        let mut held: Vec<Object> = (0..5).map(|_| input.recv().unwrap().unwrap()).collect();
+        drop((held.remove(3), held.remove(1)));
+        let myself = process::open(std::process::id()).unwrap();
+        process::signal(myself.as_fd(), KILL).unwrap();
+        std::thread::park();
+    }
+    let seen: Vec<u64> = input.map(|object| check(&object.unwrap())).collect();
+    std::fs::write("seen", format!("{seen:?}")).unwrap();
 }
 
 fn check(object: &Object) -> u64 {
@@ -160,6 +193,79 @@ edges: {{ e: {{ from: [a, b], to: [all, path], kind: object, capacity: 1MiB{edge
         assert!(home.read("all") == want && home.read("copy") == want);
         assert_eq!((&done.edge("e")["messages"], &done.edge("e")["bytes"]), (&2.into(), &want.len().into()));
     }
+}
+
+#[test]
+fn what_is_held_and_by_whom_can_be_asked() {
+    let home = Home::new();
+    let mut live = home.start(&format!(
+        "stages:
+  make: {{ {} }}
+  a: {{ {}, replicas: 2 }}
+edges:
+  e: {{ from: make, to: a, kind: object, max_message: 1MiB }}
+",
+        role("make"),
+        role("hold"),
+    ));
+    let run = live.run_id();
+    // Replica 1 has released all but the first and the last of 40.
+    let held = live.until("everything is held as it will be", || {
+        let (code, out, _) = home.verb(&["plasma", "ls", "test", "e", "--format", "json"]);
+        let runs: serde_json::Value = serde_json::from_str(&out).ok().filter(|_| code == Some(0))?;
+        let objects = runs[0]["objects"].as_array()?.clone();
+        let by_one = objects.iter().filter(|o| o["held_by"].as_array().unwrap().contains(&"a@1".into()));
+        (objects.len() == 40 && by_one.count() == 2).then_some(runs)
+    });
+    let objects = held[0]["objects"].as_array().unwrap();
+    assert_eq!((&held[0]["run"], objects[39]["object"].as_u64()), (&run.clone().into(), Some(39)));
+    assert_eq!(objects[39]["held_by"], serde_json::json!(["a@0", "a@1"]));
+    assert_eq!((&objects[7]["held_by"], &objects[7]["bytes"]), (&serde_json::json!(["a@0"]), &7000.into()));
+    let (_, human, _) = home.verb(&["plasma", "ls"]);
+    assert!(human.starts_with("RUN") && human.lines().count() == 41 && human.contains("a@0, a@1"), "{human}");
+    let (code, _, wrong) = home.verb(&["edge", "stat", "test", "e"]);
+    assert!(code == Some(2) && wrong.contains("plasma ls"), "{wrong}");
+    live.signal(TERM);
+    live.finish().with_code(143);
+}
+
+#[test]
+fn a_consumer_that_is_started_again_is_given_what_it_had_not_released() {
+    for edge in ["", ", sealed: true"] {
+        let home = Home::new();
+        home.apply_to(
+            0,
+            &format!(
+                "stages:
+  make: {{ {} }}
+  die: {{ {}, restart: {{ when: on_failure, limit: 2, backoff: 1ms }} }}
+edges: {{ e: {{ from: make, to: die, kind: object{edge} }} }}
+",
+                role("make"),
+                role("die"),
+            ),
+        );
+        let want: Vec<u64> = (0..40).filter(|n| ![1, 3].contains(n)).collect();
+        assert_eq!(home.read("seen"), format!("{want:?}"));
+    }
+}
+
+#[test]
+fn a_program_that_is_killed_over_an_object_is_given_it_again() {
+    let home = Home::new();
+    home.apply_to(
+        0,
+        "stages:
+  seq: { command: [seq, '100000'], stdout: { edge: e, framing: raw } }
+  read:
+    shell: 'if [ -e again ]; then cat > got; else touch again; head -c 10 > /dev/null; kill -9 $$; fi'
+    stdin: { edge: e, framing: raw }
+    restart: { when: on_failure, limit: 2, backoff: 1ms, scope: stage }
+edges: { e: { from: seq, to: read, kind: object } }
+",
+    );
+    let want: String = (1..=100_000).map(|i| format!("{i}\n")).collect();
+    assert!(home.read("got") == want);
 }
 
 #[test]

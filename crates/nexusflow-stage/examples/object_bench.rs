@@ -38,13 +38,38 @@ fn main() -> Result<()> {
     let cpus = if given.is_empty() { sched::affinity(0)? } else { given };
     let [first, second, ..] = cpus[..] else { return Err("two CPUs are needed".into()) };
     println!("CPUs {first} and {second}; median (best, worst decile)");
-    for wait in [WaitMode::Adaptive, WaitMode::Block] {
+    println!("raw: memory of one's own, written and read by one thread");
+    CASES.iter().for_each(|&(len, count)| raw(len, count));
+    for wait in [WaitMode::Spin, WaitMode::Adaptive, WaitMode::Block] {
         for sealed in [false, true] {
             println!("{wait:?}, {}", if sealed { "each object sealed in a memory of its own" } else { "slab" });
             bench([first, second], wait, sealed)?;
         }
     }
     Ok(())
+}
+
+/// The limit: no object, no other process.
+fn raw(len: usize, count: usize) {
+    let mut bytes = vec![1u8; len];
+    let times = (0..count).map(|n| {
+        let begun = sched::monotonic_now();
+        std::hint::black_box(&mut bytes[..]).fill(n as u8);
+        let mut chunk = [0; CHUNK];
+        for part in std::hint::black_box(&bytes[..]).chunks(CHUNK) {
+            chunk[..part.len()].copy_from_slice(part);
+            std::hint::black_box(add(0, &chunk[..part.len()]));
+        }
+        (sched::monotonic_now() - begun).as_nanos() as u64
+    });
+    show(len, times.collect());
+}
+
+/// Median and deciles.
+fn show(len: usize, mut times: Vec<u64>) {
+    times.sort_unstable();
+    let at = |share: usize| Duration::from_nanos(times[(times.len() - 1) * share / 10]);
+    println!("  {len:>9} B  {:>10.2?}  ({:.2?}, {:.2?})", at(5), at(0), at(9));
 }
 
 /// Sends objects, and waits after each until it was read.
@@ -79,9 +104,7 @@ fn read(stage: &Stage) -> Result<()> {
             times.push(now - u64::from_le_bytes(begun));
             back.send(b"")?;
         }
-        times.sort_unstable();
-        let at = |share: usize| Duration::from_nanos(times[(count - 1) * share / 10]);
-        println!("  {len:>9} B  {:>10.2?}  ({:.2?}, {:.2?})", at(5), at(0), at(9));
+        show(len, times);
     }
     back.finish();
     Ok(())
@@ -93,11 +116,14 @@ fn sum(object: &Object) -> u64 {
     for at in (0..object.len()).step_by(CHUNK) {
         let part = &mut chunk[..CHUNK.min(object.len() - at)];
         object.copy_at(at, part);
-        sum = part
-            .chunks_exact(8)
-            .fold(sum, |sum, eight| sum.wrapping_add(u64::from_ne_bytes(eight.try_into().unwrap_or_default())));
+        sum = add(sum, part);
     }
     sum
+}
+
+fn add(sum: u64, part: &[u8]) -> u64 {
+    let word = |eight: &[u8]| u64::from_ne_bytes(eight.try_into().unwrap_or_default());
+    part.chunks_exact(8).fold(sum, |sum, eight| sum.wrapping_add(word(eight)))
 }
 
 /// An edge as a stage has it.

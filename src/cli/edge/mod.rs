@@ -32,6 +32,10 @@ pub fn run(verb: Edge) -> ExitCode {
         Edge::Cat(args) => cat::run(&args),
         Edge::Replay(args) => replay::run(&args),
     };
+    exit_code(done)
+}
+
+pub(super) fn exit_code(done: Result<(), Trouble>) -> ExitCode {
     match done {
         Ok(()) | Err(Trouble::Closed) => ExitCode::SUCCESS,
         Err(Trouble::Usage(e)) => complain(e, exit::USAGE),
@@ -40,13 +44,13 @@ pub fn run(verb: Edge) -> ExitCode {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     #[default]
     Human,
     Json,
 }
 
-enum Trouble {
+pub(super) enum Trouble {
     /// The question was wrong.
     Usage(String),
     /// It was right, and cannot be answered.
@@ -74,7 +78,7 @@ impl From<NotFound> for Trouble {
 }
 
 /// The run that goes on and that `word` means.
-fn connect(word: &str) -> Result<Connection, Trouble> {
+pub(super) fn connect(word: &str) -> Result<Connection, Trouble> {
     Ok(ctl::find(&dirs::runtime(), word)?)
 }
 
@@ -97,7 +101,7 @@ fn broken(path: &Path, e: &Broken) -> Trouble {
 }
 
 /// To stdout, which may be closed early.
-fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), Trouble> {
+pub(super) fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), Trouble> {
     out.write_all(bytes).map_err(|e| match e.kind() {
         io::ErrorKind::BrokenPipe => Trouble::Closed,
         _ => Trouble::Failed(format!("stdout: {e}")),
