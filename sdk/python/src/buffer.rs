@@ -20,6 +20,11 @@ impl Place {
         Self { address: bytes.as_mut_ptr() as usize, len: bytes.len() }
     }
 
+    /// Of bytes that are not to be written.
+    pub fn read(bytes: &[u8]) -> Self {
+        Self { address: bytes.as_ptr() as usize, len: bytes.len() }
+    }
+
     pub fn message(bytes: nexusflow_stage::Message<'_>) -> Self {
         // SAFETY: only the address and the length are used here; who reads there says why it may.
         let slice = unsafe { bytes.as_slice() };

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nexusflow_stage::ring::{Bell, Until};
 use nexusflow_stage::{Error, Input as Inner, Kept};
 use pyo3::basic::CompareOp;
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::buffer::{Flat, Place};
 use crate::error::{exception, raise};
+use crate::home::Lent;
 use crate::wait::{Deadline, busy, wait};
 
 /// An edge that this stage reads. Iterate over it, or call `recv`.
@@ -27,9 +28,9 @@ pub struct Input {
     bell: Bell,
 }
 
-struct Reading {
-    /// `None` when detached.
-    inner: Option<Inner>,
+pub struct Reading {
+    /// Gone when detached.
+    inner: Lent<Inner>,
     /// Of the message that came last; the first is 1.
     serial: u64,
     /// Whether that one is still held: not released by asking for another.
@@ -42,13 +43,17 @@ struct Reading {
 
 impl Input {
     pub fn new(inner: Inner) -> Self {
-        let name = inner.name().to_owned();
-        let reading = Mutex::new(Reading { inner: Some(inner), serial: 0, held: false, kept: 0, batch: None });
+        Self::lent(inner.name().to_owned(), Lent::own(inner))
+    }
+
+    /// One that lives in a transfer.
+    pub fn lent(name: String, inner: Lent<Inner>) -> Self {
+        let reading = Mutex::new(Reading { inner, serial: 0, held: false, kept: 0, batch: None });
         Self { name, reading, returned: Mutex::default(), bell: Bell::new() }
     }
 
     /// For one call from Python. Held while the lock of the interpreter is let go, so others may find it taken.
-    fn lock(&self) -> PyResult<MutexGuard<'_, Reading>> {
+    pub fn lock(&self) -> PyResult<MutexGuard<'_, Reading>> {
         let mut reading = self.reading.try_lock().map_err(|_| busy())?;
         self.take_returned(&mut reading);
         Ok(reading)
@@ -75,10 +80,7 @@ impl Input {
     fn ask<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Reading>> {
         let mut reading = self.lock()?;
         reading.inner(py, self)?;
-        reading.held = false;
-        if let Some(batch) = reading.batch.take() {
-            batch.give_up(&mut reading);
-        }
+        reading.give_up();
         Ok(reading)
     }
 
@@ -212,23 +214,43 @@ impl Batch {
 impl Reading {
     fn inner(&mut self, py: Python<'_>, input: &Input) -> PyResult<&mut Inner> {
         self.inner
-            .as_mut()
+            .get()
             .ok_or_else(|| exception(py, "Finished", format!("edge `{}` was detached: it is read no more", input.name)))
     }
 
     fn next(&mut self, until: Until<'_>) -> nexusflow_stage::Result<Option<Place>> {
-        self.inner.as_mut().map_or(Ok(None), |inner| Ok(inner.recv_until(until)?.map(Place::message)))
+        self.inner.get().map_or(Ok(None), |inner| Ok(inner.recv_until(until)?.map(Place::message)))
     }
 
     fn peek(&mut self, until: Until<'_>) -> nexusflow_stage::Result<bool> {
-        self.inner.as_mut().map_or(Ok(false), |inner| Ok(inner.peek_until(until)?.is_some()))
+        self.inner.get().map_or(Ok(false), |inner| Ok(inner.peek_until(until)?.is_some()))
     }
 
     fn let_go(&mut self, kept: Kept) {
         self.kept -= 1;
-        if let Some(inner) = &mut self.inner {
+        if let Some(inner) = self.inner.get() {
             inner.let_go(kept);
         }
+    }
+
+    /// What came last is done with, as far as there is no view of it.
+    pub fn give_up(&mut self) {
+        self.held = false;
+        if let Some(batch) = self.batch.take() {
+            batch.give_up(self);
+        }
+    }
+
+    pub fn is_viewed(&self) -> bool {
+        self.kept > 0
+    }
+
+    pub fn lend(&mut self, inner: Lent<Inner>) {
+        self.inner = inner;
+    }
+
+    pub fn is_gone(&mut self) {
+        self.inner.is_gone();
     }
 
     fn holds(&self, serial: u64) -> bool {
@@ -290,6 +312,20 @@ impl Input {
         Self::receive(slf, Some(Deadline::after(None)?))
     }
 
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("nexusflow._aio")?.call_method1("iterate", (slf,))
+    }
+
+    /// As `recv`, for asyncio.
+    fn recv_async<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("nexusflow._aio")?.call_method1("recv", (slf,))
+    }
+
+    /// As `recv_batch`, for asyncio.
+    fn recv_batch_async<'py>(slf: &Bound<'py, Self>, max: usize) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("nexusflow._aio")?.call_method1("recv_batch", (slf, max))
+    }
+
     /// Gives back the message that came last, for who will not ask for another soon.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         let mut reading = self.ask(py)?;
@@ -302,6 +338,9 @@ impl Input {
         let mut reading = self.ask(py)?;
         if reading.kept > 0 {
             return Err(PyBufferError::new_err(format!("views of messages of edge `{}` are alive", self.name)));
+        }
+        if reading.inner.is_of_transfer() {
+            return Err(PyRuntimeError::new_err("this edge belongs to a transfer"));
         }
         if let Some(inner) = reading.inner.take() {
             inner.detach();
@@ -402,7 +441,7 @@ impl Message {
             if !reading.holds(this.serial) {
                 return Err(Self::released());
             }
-            let kept = reading.inner.as_mut().and_then(Inner::keep).ok_or_else(Self::released)?;
+            let kept = reading.inner.get().and_then(Inner::keep).ok_or_else(Self::released)?;
             reading.kept += 1;
             views.kept = Some(kept);
         }

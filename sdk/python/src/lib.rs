@@ -6,9 +6,12 @@
 
 mod buffer;
 mod error;
+mod home;
 mod input;
+mod object;
 mod output;
 mod stage;
+mod transfer;
 mod wait;
 
 use pyo3::prelude::*;
@@ -21,5 +24,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<input::Message>()?;
     module.add_class::<output::Output>()?;
     module.add_class::<output::Room>()?;
+    module.add_class::<object::ObjectInput>()?;
+    module.add_class::<object::Object>()?;
+    module.add_class::<object::ObjectOutput>()?;
+    module.add_class::<object::Draft>()?;
+    module.add_class::<transfer::Transfer>()?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -2,7 +2,6 @@
 //! is sent.
 
 use std::ffi::c_int;
-use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +10,11 @@ use nexusflow_stage::{Error, Key, Output as Inner, Reservation};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyMemoryView, PySlice, PyString};
+use pyo3::types::{PyDict, PyInt, PyMemoryView, PySlice, PyString};
 
 use crate::buffer::{Flat, Place};
 use crate::error::{exception, raise};
+use crate::home::Lent;
 use crate::wait::{Deadline, busy, wait};
 
 /// An edge that this stage writes.
@@ -27,23 +27,20 @@ pub struct Output {
     writing: Mutex<Writing>,
 }
 
-struct Writing {
+pub struct Writing {
     /// What Python fills at the moment. It borrows from `inner`: dropped first, and before `inner` is used.
     room: Option<Reservation<'static>>,
     /// Which room that is; the first is 1.
     serial: u64,
     /// Views of the last room. While there are any nothing is written: they could write where it lies.
     views: usize,
-    /// From a Box; null when finished.
-    inner: *mut Inner,
+    /// Gone when finished.
+    inner: Lent<Inner>,
 }
-
-// SAFETY: an Inner and its reservation may be used by any thread, one at a time: what the raw pointer hides is a Box.
-unsafe impl Send for Writing where (Box<Inner>, Reservation<'static>): Send {}
 
 impl Writing {
     /// The output, when no room is open.
-    fn inner(&mut self, py: Python<'_>, output: &Output) -> PyResult<&mut Inner> {
+    pub fn inner(&mut self, py: Python<'_>, output: &Output) -> PyResult<&mut Inner> {
         if self.room.is_some() {
             let words = format!("a reservation of edge `{}` is open: commit or leave it first", output.name);
             return Err(PyRuntimeError::new_err(words));
@@ -51,45 +48,41 @@ impl Writing {
         if self.views > 0 {
             return Err(Room::viewed(output));
         }
-        // SAFETY: null, or from a Box that is freed only when finished or dropped; no reservation borrows it now.
-        unsafe { self.inner.as_mut() }.ok_or_else(|| {
+        self.inner.get().ok_or_else(|| {
             exception(py, "Finished", format!("edge `{}` was finished: nothing can be sent after the end", output.name))
         })
     }
 
+    pub fn lend(&mut self, inner: Lent<Inner>) {
+        self.inner = inner;
+    }
+
+    pub fn is_gone(&mut self) {
+        self.inner.is_gone();
+    }
+
     /// Waits until there is room; it is then there for who asks next.
     fn wait_room(&mut self, len: usize, key: Option<&OwnKey>, until: Until<'_>) -> nexusflow_stage::Result<()> {
-        // SAFETY: from a Box; `room` and `send_all` have made sure that it is there and that no reservation borrows it.
-        let inner = unsafe { &mut *self.inner };
-        match key {
-            None => inner.reserve_until(len, until).map(drop),
-            Some(key) => inner.reserve_to_until(key.get(), len, until).map(drop),
+        match (self.inner.get(), key) {
+            (None, _) => Ok(()), // who asks next is told
+            (Some(inner), None) => inner.reserve_until(len, until).map(drop),
+            (Some(inner), Some(key)) => inner.reserve_to_until(key.get(), len, until).map(drop),
         }
-    }
-
-    fn free(&mut self) -> Option<Box<Inner>> {
-        self.room = None;
-        let inner = std::mem::replace(&mut self.inner, ptr::null_mut());
-        // SAFETY: from a Box, and replaced by null before.
-        (!inner.is_null()).then(|| unsafe { Box::from_raw(inner) })
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        drop(self.free());
     }
 }
 
 impl Output {
     pub fn new(inner: Inner) -> Self {
-        let (name, max_message) = (inner.name().to_owned(), inner.max_message());
-        let inner = Box::into_raw(Box::new(inner));
+        Self::lent(inner.name().to_owned(), inner.max_message(), Lent::own(inner))
+    }
+
+    /// One that lives in a transfer.
+    pub fn lent(name: String, max_message: usize, inner: Lent<Inner>) -> Self {
         Self { name, max_message, writing: Mutex::new(Writing { room: None, serial: 0, views: 0, inner }) }
     }
 
     /// For one call from Python. Held while the lock of the interpreter is let go, so others may find it taken.
-    fn lock(&self) -> PyResult<MutexGuard<'_, Writing>> {
+    pub fn lock(&self) -> PyResult<MutexGuard<'_, Writing>> {
         self.writing.try_lock().map_err(|_| busy())
     }
 
@@ -102,9 +95,9 @@ impl Output {
         deadline: Option<Deadline>,
     ) -> PyResult<Reservation<'static>> {
         loop {
-            let inner = ptr::from_mut(writing.inner(py, self)?);
-            // SAFETY: from a Box that stays as it is while `writing` is borrowed here; the room is the caller's care.
-            let inner: &'static mut Inner = unsafe { &mut *inner };
+            writing.inner(py, self)?;
+            // SAFETY: the room is all that borrows it: dropped here, or before `writing.inner` is used again.
+            let Some(inner) = (unsafe { writing.inner.get_longer() }) else { continue };
             let room = match key {
                 None => inner.try_reserve(len),
                 Some(key) => inner.reserve_to_until(key.get(), len, Until::timeout(Duration::ZERO)),
@@ -248,11 +241,34 @@ impl Output {
         Self::reserve_in(slf, len, key.as_ref(), None)
     }
 
+    /// As `send`, for asyncio.
+    #[pyo3(signature = (data, *, key=None))]
+    fn send_async<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        key: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let keys = PyDict::new(slf.py());
+        if let Some(key) = key {
+            keys.set_item("key", key)?;
+        }
+        slf.py().import("nexusflow._aio")?.call_method("send", (slf, data), Some(&keys))
+    }
+
+    /// How many messages this stage has sent here, in all of its processes.
+    #[getter]
+    fn committed(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.lock()?.inner(py, self)?.committed())
+    }
+
     /// Ends the stream: consumers read what was sent, then the end.
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let mut writing = self.lock()?;
         writing.inner(py, self)?;
-        if let Some(inner) = writing.free() {
+        if writing.inner.is_of_transfer() {
+            return Err(PyRuntimeError::new_err("this edge belongs to a transfer: finish that"));
+        }
+        if let Some(inner) = writing.inner.take() {
             inner.finish();
         }
         Ok(())

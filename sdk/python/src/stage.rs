@@ -5,7 +5,9 @@ use pyo3::prelude::*;
 
 use crate::error::raise;
 use crate::input::Input;
+use crate::object::{ObjectInput, ObjectOutput};
 use crate::output::Output;
+use crate::transfer::Transfer;
 
 /// This process as a stage of a pipeline. `Stage()` works once per process.
 #[pyclass(frozen, module = "nexusflow")]
@@ -71,6 +73,24 @@ impl Stage {
     /// Opens an edge to write. It waits until everyone on the edge runs.
     fn output(&self, py: Python<'_>, name: &str) -> PyResult<Output> {
         py.detach(|| self.0.output(name)).map(Output::new).map_err(|e| raise(py, &e))
+    }
+
+    /// Opens an object edge to read. It waits until everyone on the edge runs.
+    fn object_input(&self, py: Python<'_>, name: &str) -> PyResult<ObjectInput> {
+        py.detach(|| self.0.object_input(name)).map(ObjectInput::new).map_err(|e| raise(py, &e))
+    }
+
+    /// Opens an object edge to write. It waits until everyone on the edge runs.
+    fn object_output(&self, py: Python<'_>, name: &str) -> PyResult<ObjectOutput> {
+        py.detach(|| self.0.object_output(name)).map(ObjectOutput::new).map_err(|e| raise(py, &e))
+    }
+
+    /// Opens edges whose messages are received and sent together, exactly once.
+    fn transfer(&self, py: Python<'_>, inputs: Vec<String>, outputs: Vec<String>) -> PyResult<Transfer> {
+        let (inputs, outputs): (Vec<&str>, Vec<&str>) =
+            (inputs.iter().map(String::as_str).collect(), outputs.iter().map(String::as_str).collect());
+        let opened = py.detach(|| self.0.transfer(&inputs, &outputs)).map_err(|e| raise(py, &e))?;
+        Transfer::new(py, opened)
     }
 
     fn __repr__(&self) -> String {

@@ -22,7 +22,7 @@ def raises(kind, call, *args):
         call(*args)
     except kind as error:
         return str(error)
-    raise AssertionError(f"no {kind.__name__}")
+    raise AssertionError(f"no {kind}")
 
 
 # Every way to send and to receive, in order.
@@ -255,6 +255,196 @@ def leaves():
     assert inp.recv() == bytes(1000)
     inp.detach()
     raises(nexusflow.Finished, inp.recv)
+
+
+# Batches.
+
+
+def batches():
+    out = nexusflow.Stage().output("edge")
+    out.send_batch([])
+    out.send_batch(text(n) for n in range(COUNT))  # many times what the edge can hold
+    raises(nexusflow.TooLong, out.send_batch, [b"sent all the same", bytes(out.max_message + 1), b"never sent"])
+    assert out.committed == COUNT + 1
+
+
+def takes_batches():
+    inp = nexusflow.Stage().input("edge")
+    raises(TypeError, inp.recv_batch)
+    got = []
+    while len(got) < COUNT // 2:
+        batch = inp.recv_batch(7)
+        assert 1 <= len(batch) <= 7 and type(batch) is list and type(batch[0]) is bytes
+        got += batch
+    view = None
+    while batch := inp.recv_views(3):
+        if view is None:
+            view = memoryview(batch[-1])
+            seen = bytes(view)
+        got += [bytes(message) for message in batch]
+        old = batch[0]
+        if len(got) > COUNT // 2 + 8 and view:
+            assert view == seen
+            view.release()
+            view = ()
+    assert got == [text(n) for n in range(COUNT)] + [b"sent all the same"]
+    raises(BufferError, memoryview, old)
+    assert inp.recv_batch(5) == [] and inp.try_recv_batch(5) == [] and inp.wait() is False
+
+
+def by_key():
+    out = nexusflow.Stage().output("edge")
+    raises(nexusflow.NoKey, out.send, b"x")
+    for n in range(300):
+        for key in (n % 30, f"key {n % 30}", b"%d" % (n % 30)):
+            out.send(repr(key).encode(), key=key)
+    with out.reserve(9, key="reserved") as room:
+        room[:] = b"reserved!"
+    raises(OverflowError, lambda: out.send(b"", key=-1))
+    raises(TypeError, lambda: out.send(b"", key=1.5))
+
+
+def has_keys():
+    from collections import Counter
+
+    seen = Counter(bytes(message) for message in nexusflow.Stage().input("edge"))
+    assert seen and all(count == 10 for key, count in seen.items() if key != b"reserved!"), seen
+
+
+# asyncio.
+
+
+def sends_async():
+    import asyncio
+
+    out = nexusflow.Stage().output("edge")
+
+    async def main():
+        ticks = asyncio.create_task(ticking())
+        for n in range(COUNT):
+            await out.send_async(text(n))
+        assert not ticks.done()
+        ticks.cancel()
+
+    asyncio.run(main())
+
+
+async def ticking():
+    import asyncio
+
+    while True:
+        await asyncio.sleep(0.001)
+
+
+def receives_async():
+    import asyncio
+
+    inp = nexusflow.Stage().input("edge")
+
+    async def main():
+        got = [bytes(await inp.recv_async())]
+        # A wait that is cancelled takes no message with it.
+        for _ in range(3):
+            try:
+                got.append(bytes(await asyncio.wait_for(inp.recv_async(), 1e-6)))
+            except TimeoutError:
+                pass
+        got += await inp.recv_batch_async(10)
+        async for message in inp:
+            got.append(bytes(message))
+        assert got == [text(n) for n in range(COUNT)]
+
+    asyncio.run(main())
+
+
+# Objects.
+
+
+def creates():
+    import numpy
+
+    out = nexusflow.Stage().object_output("edge")
+    for n in range(20):
+        with out.create(100_000 * 8) as draft:
+            numpy.frombuffer(draft, dtype=numpy.int64)[:] = n
+    assert out.send(b"small") == 20
+    try:
+        with out.create(5) as draft:
+            draft[:] = b"never"
+            raise KeyError
+    except KeyError:
+        pass
+    draft = out.create(4)
+    view = memoryview(draft)
+    raises(BufferError, draft.seal)
+    view[:] = b"late"
+    view.release()
+    draft[0] = ord("L")
+    draft.seal()
+    raises(ValueError, draft.seal)
+    raises(BufferError, memoryview, draft)
+    out.finish()
+
+
+def uses():
+    import numpy
+
+    inp = nexusflow.Stage().object_input("edge")
+    kept = []
+    for number, thing in enumerate(inp):
+        assert thing.number == number or number > 20
+        if number < 20:
+            array = numpy.frombuffer(thing, dtype=numpy.int64)
+            assert mapped_from(address_of(array)).startswith("/memfd:")
+            assert len(array) == 100_000 and (array == number).all()
+            raises(BufferError, thing.release)
+            kept.append(array)
+            del kept[:-2]  # two at a time, released in the order that Python lets them go
+        else:
+            with thing:
+                kept.append(bytes(thing))
+            raises(BufferError, bytes, thing)
+    assert [bytes(k[:1]) if type(k) is bytes else int(k[0]) for k in kept] == [18, 19, b"s", b"L"]
+
+
+# Transfers.
+
+
+def transfers():
+    stage = nexusflow.Stage()
+    transfer = stage.transfer(["edge"], ["result"])
+    (inp,), (out,) = transfer.inputs, transfer.outputs
+    assert (transfer.tag, transfer.commits) == (b"", 0)
+    raises(nexusflow.AlreadyOpen, stage.transfer, [], [])
+    view, done = None, False
+    while not done:
+        for _ in range(7):
+            message = inp.recv()
+            if message is None:
+                done = True
+                break
+            if view is None and len(message) > 0:
+                view = memoryview(message)
+            out.send(bytes(message))
+        raises((RuntimeError, BufferError), inp.detach)
+        if not done:
+            raises(nexusflow.TooLong, transfer.commit, bytes(1000))
+        transfer.commit(b"tag %d" % transfer.commits)
+        if view:
+            assert view == text(1)
+            if transfer.commits == 5:
+                assert "alive" in raises(BufferError, transfer.finish)
+                view.release()
+                view = ()
+    assert transfer.tag == b"tag %d" % (transfer.commits - 1)
+    transfer.finish()
+    raises(nexusflow.Finished, inp.recv)
+    raises(nexusflow.Finished, transfer.commit)
+
+
+def results():
+    inp = nexusflow.Stage().input("result")
+    assert [bytes(message) for message in inp] == [text(n) for n in range(COUNT)]
 
 
 def address_of(view) -> int:

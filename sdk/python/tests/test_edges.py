@@ -14,8 +14,12 @@ STAGES = pathlib.Path(__file__).with_name("stages.py")
 class Pipelines(unittest.TestCase):
     def run_pipeline(self, stages: list[str], edges: dict) -> None:
         """Runs these stages of stages.py, and shows what they said when one fails."""
-        command = lambda name: {"command": [sys.executable, str(STAGES), name], "timeout": "60s"}
-        pipeline = {"version": 1, "name": "test", "stages": {s: command(s) for s in stages}, "edges": edges}
+
+        def stage(name: str) -> dict:
+            replicas = {"replicas": 3} if name == "has_keys" else {}
+            return {"command": [sys.executable, str(STAGES), name], "timeout": "60s"} | replicas
+
+        pipeline = {"version": 1, "name": "test", "stages": {s: stage(s) for s in stages}, "edges": edges}
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder, "pipeline.yaml")
             file.write_text(json.dumps(pipeline))  # JSON is YAML too
@@ -55,6 +59,25 @@ class Pipelines(unittest.TestCase):
 
     def test_closed(self):
         self.run_pipeline(["until_closed", "leaves"], {"edge": edge("until_closed", "leaves")})
+
+    def test_batches(self):
+        self.run_pipeline(["batches", "takes_batches"], {"edge": edge("batches", "takes_batches")})
+
+    def test_keys(self):
+        keys = {"delivery": "distribute", "by": "key"}
+        self.run_pipeline(["by_key", "has_keys"], {"edge": edge("by_key", "has_keys", **keys)})
+
+    def test_asyncio(self):
+        self.run_pipeline(["sends_async", "receives_async"], {"edge": edge("sends_async", "receives_async")})
+
+    def test_objects(self):
+        for more in ({}, {"sealed": True}):
+            edges = {"edge": {"from": "creates", "to": "uses", "kind": "object", "capacity": "4MiB"} | more}
+            self.run_pipeline(["creates", "uses"], edges)
+
+    def test_transfers(self):
+        edges = {"edge": edge("send", "transfers", capacity="64KiB"), "result": edge("transfers", "results")}
+        self.run_pipeline(["send", "transfers", "results"], edges | {"result": edges["result"] | {"capacity": "64KiB"}})
 
 
 def edge(source: str, target: str, **keys) -> dict:
