@@ -29,6 +29,8 @@ pub enum Error {
     Uncommitted { edge: String, held: u64 },
     /// A transfer is to end with something that it has not committed.
     NotCommitted { edge: String },
+    /// What is dropped when the edge is full cannot come exactly once.
+    Dropping { edge: String },
     /// The stage has a transfer already.
     SecondTransfer,
     /// The edge distributes by key, and the message has none.
@@ -99,6 +101,10 @@ impl fmt::Display for Error {
             Self::NotCommitted { edge } => write!(
                 f,
                 "what was read or sent on edge `{edge}` since the last commit would be lost: commit it before the transfer is finished"
+            ),
+            Self::Dropping { edge } => write!(
+                f,
+                "edge `{edge}` drops messages when it is full, so it has no place in a transfer: say `on_full: block` in the pipeline file"
             ),
             Self::SecondTransfer => {
                 f.write_str("a stage has one transfer at most, with all inputs and outputs that belong together")

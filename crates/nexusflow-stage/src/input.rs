@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::journal::Mark;
 use crate::keep::{Keeper, Kept};
-use crate::ring::{self, Bytes, Consumer, Next, Until, wait_any};
+use crate::ring::{self, Bytes, Consumer, Next, OnFull, Until, wait_any};
 
 /// How often who holds what it has read looks whether its producer waits for just that: at first, and at most.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
@@ -296,6 +296,10 @@ impl Input {
     /// Finishes what an earlier process committed to and had not come to. From now on messages are released by
     /// [`Self::commit`] alone.
     pub(crate) fn transfer<'m>(&mut self, number: u32, marks: impl Iterator<Item = &'m Mark>) -> Result<()> {
+        // There the producer moves the cursor too.
+        if self.rings.iter().any(|ring| ring.on_full() == OnFull::DropOldest) {
+            return Err(Error::Dropping { edge: self.edge.clone() });
+        }
         for mark in marks {
             match self.rings.get_mut(mark.ring as usize) {
                 Some(ring) => ring.go_to(mark.position)?,

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::journal::Mark;
 use crate::key::{self, Key};
 use crate::protocol::By;
-use crate::ring::{self, Producer, Savepoint, Until, wait_any_room};
+use crate::ring::{self, OnFull, Producer, Savepoint, Until, wait_any_room};
 
 /// How many candidates of a key are tried before any consumer that is left gets its messages.
 const KEY_CANDIDATES: usize = 64;
@@ -318,6 +318,9 @@ impl Output {
     /// Finishes what an earlier process committed to and had not come to. From now on messages become visible by
     /// [`publish`](Self::publish) only.
     pub(crate) fn transfer<'m>(&mut self, number: u32, marks: impl Iterator<Item = &'m Mark>) -> Result<()> {
+        if self.rings.iter().any(|ring| ring.on_full() != OnFull::Block) {
+            return Err(Error::Dropping { edge: self.edge.clone() });
+        }
         for mark in marks {
             match self.rings.get_mut(mark.ring as usize) {
                 Some(ring) => _ = ring.redo(mark.position, mark.word)?,

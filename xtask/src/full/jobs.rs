@@ -135,8 +135,18 @@ pub fn own_stages(work: &Work) -> Result {
     apply.args(["--set", &format!("bin={bin}"), "--log-dir"]).arg(&logs).done()?;
     let said = String::from_utf8_lossy(&read(&logs.join("sum.log"))?).into_owned();
     match said.contains("9592 primes, sum 454396537") {
+        true => {}
+        false => return Err(format!("there are 9592 primes up to 100000, and the stages say: {said}")),
+    }
+    let logs = work.fresh("exactly-once")?;
+    let apply = nexusflow().args(["dag", "apply", "examples/own-stages/exactly-once.yaml", "--quiet"]);
+    let file = logs.join("counted").display().to_string();
+    let apply = apply.args(["--set", &format!("bin={bin}"), "--set", &format!("file={file}")]);
+    apply.arg("--log-dir").arg(&logs).done()?;
+    let said = String::from_utf8_lossy(&read(&logs.join("tally~4.log"))?).into_owned();
+    match said.contains("10000 lines, 38894 bytes, counted by 4 processes") {
         true => Ok(()),
-        false => Err(format!("there are 9592 primes up to 100000, and the stages say: {said}")),
+        false => Err(format!("there are 10000 lines of 38894 bytes, and the stages say: {said}")),
     }
 }
 

@@ -327,6 +327,10 @@ impl Consumer {
         }
     }
 
+    pub(crate) fn on_full(&self) -> OnFull {
+        self.view.geometry.on_full
+    }
+
     /// How many bytes of the ring it holds, if the producer waits for just them.
     pub(crate) fn starves(&self) -> Option<u64> {
         let held = self.reader.position - self.released;

@@ -202,6 +202,22 @@ fn a_transfer_that_can_never_fit_is_an_error_not_a_hang() {
     });
 }
 
+#[test]
+fn an_edge_that_drops_is_refused() {
+    use crate::ring::OnFull::{DropNewest, DropOldest};
+    let rig = Rig::new();
+    for (on_full, reads) in [(DropNewest, false), (DropOldest, false), (DropOldest, true)] {
+        let segment = Segment::create(&SegmentOptions { on_full, ..Default::default() }).unwrap();
+        let (journal, entry) = Journal::open(&rig.journal.0, rig.journal.1).unwrap();
+        let (mut inputs, mut outputs) = (vec![], vec![]);
+        match reads {
+            true => inputs.push((0, Input::new("e", vec![segment.consumer(0).unwrap()]))),
+            false => outputs.push((0, Output::new("e", 9, By::RoundRobin, vec![segment.producer().unwrap()]))),
+        }
+        assert!(matches!(Transfer::begin(journal, entry, inputs, outputs), Err(Error::Dropping { .. })));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

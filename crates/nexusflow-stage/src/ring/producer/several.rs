@@ -7,7 +7,7 @@ use super::super::counts::Counts;
 use super::super::layout;
 use super::super::steps::put;
 use super::super::wait::Spinner;
-use super::super::{MAX_SLEEP, Until};
+use super::super::{MAX_SLEEP, OnFull, Until};
 use super::{Producer, Staged};
 use crate::error::{Error, Result};
 
@@ -29,6 +29,10 @@ impl Producer {
     /// Bytes of ring and slab.
     pub fn capacity(&self) -> u64 {
         self.geometry.shape().total()
+    }
+
+    pub(crate) fn on_full(&self) -> OnFull {
+        self.geometry.on_full
     }
 
     /// Whether all consumers have left for good.
