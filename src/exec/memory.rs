@@ -10,7 +10,7 @@ use crate::pipeline::{Edge, EdgeId, GangId};
 use crate::plan::RingPlace;
 use crate::probe;
 use crate::record::human::bytes;
-use crate::spec;
+use crate::spec::{self, Kind};
 
 /// All memory of the rings is taken at once: better refused than found missing by whoever the kernel kills for it.
 pub(super) fn enough(cx: &Context, id: GangId) -> Result<(), Box<Diagnostic>> {
@@ -47,10 +47,13 @@ fn needs(cx: &Context, id: GangId) -> Vec<Need> {
         let edge = cx.pipeline.edge(id);
         let pages = pages(edge);
         let shape = Shape::of(edge.capacity, edge.max_message).in_pages(pages);
-        let (ordinary, huge) = match (pages, shape.slab) {
-            (Hugepages::None, _) => (shape.total(), 0),
-            (_, 0) => (0, shape.ring),
-            (_, slab) => (shape.ring, slab),
+        let (ordinary, huge) = match (pages.bytes(), shape.slab) {
+            _ if edge.sealed => (0, 0), // as objects come
+            (None, _) if edge.kind == Kind::Object => (edge.capacity, 0),
+            (Some(page), _) if edge.kind == Kind::Object => (0, edge.capacity.next_multiple_of(page)),
+            (None, _) => (shape.total(), 0),
+            (Some(_), 0) => (0, shape.ring),
+            (Some(_), slab) => (shape.ring, slab),
         };
         cx.plan.edges[id.0 as usize].rings.iter().map(move |&place| Need { edge: id, place, ordinary, huge })
     };
@@ -122,13 +125,16 @@ fn in_huge_pages(cx: &Context, needs: &[Need]) -> Result<(), Box<Diagnostic>> {
             *wanted.entry((size, None)).or_default() += need.huge / size;
         }
     }
-    for ((size, node), wanted) in wanted {
+    // Of a node first: reserving there is what helps.
+    let (everywhere, bound): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|((_, node), _)| node.is_none());
+    for ((size, node), wanted) in bound.into_iter().chain(everywhere) {
         let pool = probe::huge_pages(size, node);
         if wanted > pool.free {
             let there = needs.iter().filter(|n| n.huge > 0 && (node.is_none() || n.place.node == node));
             let place = node.map_or(String::new(), |node| format!(" on node {node}"));
             let message = format!(
-                "the edges of one gang need {wanted} huge pages of {}{place}, and {} of {} are free",
+                "the edges of one gang need {wanted} huge {} of {}{place}, and {} of {} are free",
+                if wanted == 1 { "page" } else { "pages" },
                 bytes(size),
                 pool.free,
                 pool.total

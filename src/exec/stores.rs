@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nexusflow_stage::object::{ObjectInput, Store, StoreOptions, Writer};
+use nexusflow_stage::ring::{Memory, WaitMode};
 use nexusflow_stage::{Error, Result};
 
 use super::wiring::{Owner, by, wait_mode};
@@ -21,15 +22,16 @@ pub(super) struct Stored {
 pub(super) struct Stores(Vec<Stored>);
 
 impl Stores {
-    pub fn make(&mut self, plan: RingPlan, edge: &Edge) -> Result<()> {
-        let store = Store::create(&StoreOptions {
+    pub fn make(&mut self, plan: RingPlan, edge: &Edge, memory: Memory, one_cpu: bool) -> Result<()> {
+        let options = StoreOptions {
             name: &edge.name,
             capacity: edge.capacity,
             consumers: plan.consumers.len(),
-            wait: wait_mode(edge.wait),
+            wait: if one_cpu { WaitMode::Block } else { wait_mode(edge.wait) },
             sealed: edge.sealed,
             distribute: edge.delivery == Delivery::Distribute,
-        })?;
+        };
+        let store = Store::create_in(&options, memory)?;
         self.0.push(Stored { plan, store: Arc::new(store) });
         Ok(())
     }

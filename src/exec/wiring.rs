@@ -149,8 +149,9 @@ impl Gang {
             if cancelled.load(Ordering::Relaxed) {
                 return Ok(());
             }
+            let memory = Memory { node: place.node, strict: place.strict, hugepages: memory::pages(edge) };
             if edge.kind == Kind::Object {
-                self.stores.make(plan, edge).map_err(|e| e.to_string())?;
+                self.stores.make(plan, edge, memory, place.one_cpu).map_err(|e| e.to_string())?;
                 continue;
             }
             let segment = Segment::create(&SegmentOptions {
@@ -159,7 +160,7 @@ impl Gang {
                 max_message: edge.max_message,
                 consumers: plan.consumers.len(),
                 wait: if place.one_cpu { WaitMode::Block } else { wait_mode(edge.wait) },
-                memory: Memory { node: place.node, strict: place.strict, hugepages: memory::pages(edge) },
+                memory,
                 ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;

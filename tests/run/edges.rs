@@ -362,7 +362,7 @@ edges: {{ e: {{ from: maps, to: keep, capacity: 1MiB, memory: {memory} }} }}
     done.says(&["NF0404", "edge `e` cannot come from node 1000"]);
     let (done, _) = apply(&format!("{{ numa: {node}, hugepages: 2MiB }}"));
     if done.code != Some(0) {
-        done.with_code(5).says(&["NF0507", "need 1 huge pages of 2", "are free", "nr_hugepages"]);
+        done.with_code(5).says(&["NF0507", "need 1 huge page of 2", "are free", "nr_hugepages"]);
     }
 }
 

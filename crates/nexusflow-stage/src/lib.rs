@@ -29,6 +29,7 @@ mod input;
 pub mod journal;
 mod keep;
 mod key;
+mod memory;
 mod names;
 pub mod object;
 mod output;

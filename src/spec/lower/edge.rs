@@ -4,7 +4,7 @@ use super::{Lower, spanned, word};
 use crate::diag::codes;
 use crate::spec::types::*;
 use crate::spec::units::show_size;
-use crate::spec::value::{Fields, Val};
+use crate::spec::value::{Data, Fields, Val};
 
 const DEFAULT_RING_BYTES: u64 = 16 << 20;
 /// What anyone may ask of a pipe where nobody changed /proc/sys/fs/pipe-max-size.
@@ -91,6 +91,12 @@ impl Lower<'_> {
             let message = "`sealed` says how objects are kept, and this edge carries none";
             let help = "leave it out, or make it `kind: object`";
             self.error(codes::CONTRADICTION, message, &sealed.key_span, help);
+        }
+        if let Some(memory) = fields.find("memory")
+            && let Some(Data::Bool(true)) = fields.find("sealed").map(|f| &f.value.data)
+        {
+            let message = "the memory of `sealed` objects comes with each, where its producer runs";
+            self.error(codes::CONTRADICTION, message, &memory.key_span, "leave it out, or `sealed`");
         }
         if let Some(redeliver) = fields.find("redeliver")
             && kind == Kind::Object

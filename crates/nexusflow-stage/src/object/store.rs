@@ -12,6 +12,7 @@ use nexusflow_sys::{futex, memfd, sched};
 use super::layout;
 use super::{Keeper, Reader, Shape, Writer, entry, find_tail, has_released, is_detached, poisoned};
 use crate::error::{Error, Result};
+use crate::memory::{Hugepages, Memory, make};
 use crate::ring::{MAX_CAPACITY, MAX_CONSUMERS, WaitMode};
 
 /// What a store is to be.
@@ -93,27 +94,35 @@ pub struct Held {
 impl Store {
     /// Makes a store with all its memory; that of sealed objects comes with them.
     pub fn create(options: &StoreOptions<'_>) -> Result<Self> {
+        Self::create_in(options, Memory::default())
+    }
+
+    /// The same with that memory; a capacity in huge pages is rounded up to them.
+    pub fn create_in(options: &StoreOptions<'_>, memory: Memory) -> Result<Self> {
         let StoreOptions { name, capacity, consumers, wait, sealed, distribute } = *options;
         if capacity > MAX_CAPACITY || consumers == 0 || consumers > MAX_CONSUMERS {
             let what = format!("{capacity} bytes for {consumers} consumers");
             let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
             return Err(Error::Io { doing: "make a store of objects", source });
         }
-        let capacity = capacity.max(1).next_multiple_of(page_size() as u64);
+        let page = memory.hugepages.bytes().filter(|_| !sealed).unwrap_or(page_size() as u64);
+        let capacity = capacity.max(1).next_multiple_of(page);
+        let small = Memory { hugepages: Hugepages::None, ..memory };
         let lanes = if distribute { consumers } else { 1 };
         let slots = layout::slots(capacity, lanes, sealed) as u32;
         let shape = Shape { capacity, slots, consumers: consumers as u32, wait, sealed, distribute };
         let all = || -> std::io::Result<Self> {
-            let head = make(&format!("nexusflow:{name}:objects"), shape.head_len() as u64)?;
+            let head = make(&format!("nexusflow:{name}:objects"), shape.head_len() as u64, small, |_| {})?;
             head.1.atomic64(layout::H_CAPACITY).store(capacity, Ordering::Relaxed);
             head.1.atomic32(layout::H_SLOTS).store(slots, Ordering::Relaxed);
             head.1.atomic32(layout::H_CONSUMERS).store(shape.consumers, Ordering::Relaxed);
             head.1.atomic32(layout::H_WAIT).store(wait as u32, Ordering::Relaxed);
             head.1.atomic32(layout::H_FLAGS).store(shape.flags(), Ordering::Relaxed);
             mark(&head.1);
-            let slab = if sealed { None } else { Some(make(&format!("nexusflow:{name}"), capacity)?.0) };
+            let slab =
+                if sealed { None } else { Some(make(&format!("nexusflow:{name}"), capacity, memory, |_| {})?.0) };
             let cursors = (0..consumers).map(|i| {
-                let cursor = make(&format!("nexusflow:{name}.{i}"), shape.cursor_len() as u64)?;
+                let cursor = make(&format!("nexusflow:{name}.{i}"), shape.cursor_len() as u64, small, |_| {})?;
                 cursor.1.atomic32(layout::C_INDEX).store(i as u32, Ordering::Relaxed);
                 mark(&cursor.1);
                 Ok(cursor)
@@ -339,17 +348,6 @@ pub(super) fn detach(cursor: &WriteMap) {
     cursor.atomic64(layout::C_SLEEPING).store(0, Ordering::SeqCst);
     cursor.atomic64(layout::C_RELEASED).fetch_add(1, Ordering::SeqCst);
     futex::wake_all(cursor.word32(layout::C_RELEASED));
-}
-
-/// A memory file with all its memory, its size sealed.
-fn make(name: &str, len: u64) -> std::io::Result<(OwnedFd, WriteMap)> {
-    let fd = memfd::create(name, len)?;
-    let map = WriteMap::new(&fd, len as usize)?;
-    if map.populate().is_err() {
-        memfd::allocate(fd.as_fd(), len)?; // an older kernel; or really no memory, and this says so
-    }
-    memfd::seal(fd.as_fd())?;
-    Ok((fd, map))
 }
 
 fn mark(map: &WriteMap) {

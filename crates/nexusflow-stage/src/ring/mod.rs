@@ -21,11 +21,12 @@ pub(crate) mod steps;
 mod tests;
 mod wait;
 
+pub use crate::memory::{Hugepages, Memory};
 pub use consumer::{Batch, Bytes, Consumer, Next, wait_any};
 pub use layout::{LARGE, MAX_CAPACITY, MAX_CONSUMERS, MIN_CAPACITY, VERSION as LAYOUT_VERSION, max_message};
 pub use producer::{Producer, Reservation};
 pub(crate) use producer::{Savepoint, wait_any_room};
-pub use segment::{ConsumerStats, Hugepages, Memory, OnFull, Segment, SegmentOptions, Stats};
+pub use segment::{ConsumerStats, OnFull, Segment, SegmentOptions, Stats};
 pub(crate) use wait::Spinner;
 pub use wait::{Bell, MAX_SLEEP, Until, WaitMode};
 
