@@ -97,9 +97,29 @@ typedef enum nexusflow_status {
 } nexusflow_status;
 
 /**
+ * Room for one object that is being made.
+ */
+typedef struct nexusflow_draft nexusflow_draft;
+
+/**
  * An edge that this stage reads.
  */
 typedef struct nexusflow_input nexusflow_input;
+
+/**
+ * An object that was received, until it is released.
+ */
+typedef struct nexusflow_object nexusflow_object;
+
+/**
+ * An object edge that this stage reads.
+ */
+typedef struct nexusflow_object_input nexusflow_object_input;
+
+/**
+ * An object edge that this stage writes.
+ */
+typedef struct nexusflow_object_output nexusflow_object_output;
 
 /**
  * An edge that this stage writes.
@@ -166,6 +186,18 @@ enum nexusflow_status nexusflow_input_recv_timeout(struct nexusflow_input *input
                                                    struct nexusflow_message *message);
 
 /**
+ * The next messages, `max` at most and at least one: `count` says how many. It waits for the first only, as
+ * nexusflow_input_recv_timeout does. All are good until the next call with this input, and released by it.
+ *
+ * Contract: `input` is null or open; `messages` is null or has room for `max`; `count` is null or may be written.
+ */
+enum nexusflow_status nexusflow_input_recv_batch(struct nexusflow_input *input,
+                                                 int64_t timeout_ms,
+                                                 struct nexusflow_message *messages,
+                                                 size_t max,
+                                                 size_t *count);
+
+/**
  * Gives back the message that came last, for who will not ask for another soon.
  *
  * Contract: `input` is null or open.
@@ -186,6 +218,71 @@ enum nexusflow_status nexusflow_input_detach(struct nexusflow_input *input);
  * Contract: `input` is null or open, and is not used again.
  */
 enum nexusflow_status nexusflow_input_close(struct nexusflow_input *input);
+
+/**
+ * Waits for the next object, no longer than `timeout_ms` (0: not at all, below 0: for ever). NEXUSFLOW_END: none will come.
+ * Each object stays until it is released, by nexusflow_object_release; several may be held at once.
+ *
+ * Contract: `input` is null or open; `object` is null or may be written.
+ */
+enum nexusflow_status nexusflow_object_input_recv(struct nexusflow_object_input *input,
+                                                  int64_t timeout_ms,
+                                                  struct nexusflow_object **object);
+
+/**
+ * Where the bytes of an object are. Read-only; good until it is released.
+ *
+ * Contract: `object` is null or not released; `bytes` is null or may be written.
+ */
+enum nexusflow_status nexusflow_object_bytes(struct nexusflow_object *object,
+                                             struct nexusflow_message *bytes);
+
+/**
+ * Done with an object: once all consumers have released it, its memory is used again.
+ *
+ * Contract: `object` is null or not released, and is not used again.
+ */
+enum nexusflow_status nexusflow_object_release(struct nexusflow_object *object);
+
+/**
+ * Closes the input. Objects that are held stay good.
+ *
+ * Contract: `input` is null or open, and is not used again.
+ */
+enum nexusflow_status nexusflow_object_input_close(struct nexusflow_object_input *input);
+
+/**
+ * Room for an object of `len` bytes, when there is, or NEXUSFLOW_TIMED_OUT after `timeout_ms` (0: not at all, below 0: for
+ * ever). Fill `room`, then seal the draft, or drop it.
+ *
+ * Contract: `output` is null or open; `draft` and `room` are null or may be written.
+ */
+enum nexusflow_status nexusflow_object_output_create(struct nexusflow_object_output *output,
+                                                     size_t len,
+                                                     int64_t timeout_ms,
+                                                     struct nexusflow_draft **draft,
+                                                     void **room);
+
+/**
+ * Hands the object over to the consumers. Its bytes are not to be touched any more.
+ *
+ * Contract: `draft` is null or neither sealed nor dropped, and is not used again.
+ */
+enum nexusflow_status nexusflow_draft_seal(struct nexusflow_draft *draft);
+
+/**
+ * Gives the room back: the object was never there.
+ *
+ * Contract: `draft` is null or neither sealed nor dropped, and is not used again.
+ */
+enum nexusflow_status nexusflow_draft_drop(struct nexusflow_draft *draft);
+
+/**
+ * Ends the stream and closes the output.
+ *
+ * Contract: `output` is null or open, and is not used again.
+ */
+enum nexusflow_status nexusflow_object_output_finish(struct nexusflow_object_output *output);
 
 /**
  * How long a message on this edge may be.
@@ -211,6 +308,27 @@ enum nexusflow_status nexusflow_output_send_timeout(struct nexusflow_output *out
                                                     const void *data,
                                                     size_t len,
                                                     int64_t timeout_ms);
+
+/**
+ * Sends one message to the consumer that its key belongs to, on edges that distribute `by: key`; elsewhere the key is not
+ * looked at. `timeout_ms` is as in nexusflow_output_send_timeout.
+ *
+ * Contract: `output` is null or open; `key_len` bytes at `key` and `len` bytes at `data` may be read.
+ */
+enum nexusflow_status nexusflow_output_send_to(struct nexusflow_output *output,
+                                               const void *key,
+                                               size_t key_len,
+                                               const void *data,
+                                               size_t len,
+                                               int64_t timeout_ms);
+
+/**
+ * How many messages this stage has sent here, in all of its processes: a restarted producer goes on behind them.
+ *
+ * Contract: `output` is null or open; `count` is null or may be written.
+ */
+enum nexusflow_status nexusflow_output_committed(struct nexusflow_output *output,
+                                                 uint64_t *count);
 
 /**
  * Sends messages in this order, copied. Those that fit become visible together, which costs less. On an error those
@@ -315,6 +433,24 @@ enum nexusflow_status nexusflow_stage_input(const struct nexusflow_stage *stage,
 enum nexusflow_status nexusflow_stage_output(const struct nexusflow_stage *stage,
                                              const char *name,
                                              struct nexusflow_output **output);
+
+/**
+ * Opens an edge of `kind: object` to read. It waits until everyone on the edge runs.
+ *
+ * Contract: `stage` is null or open; `name` is null or a text with a zero at its end; `input` is null or may be written.
+ */
+enum nexusflow_status nexusflow_stage_object_input(const struct nexusflow_stage *stage,
+                                                   const char *name,
+                                                   struct nexusflow_object_input **input);
+
+/**
+ * Opens an edge of `kind: object` to write. It waits until everyone on the edge runs.
+ *
+ * Contract: `stage` is null or open; `name` is null or a text with a zero at its end; `output` is null or may be written.
+ */
+enum nexusflow_status nexusflow_stage_object_output(const struct nexusflow_stage *stage,
+                                                    const char *name,
+                                                    struct nexusflow_object_output **output);
 
 /**
  * Closes the stage's talk with the runner. Open inputs and outputs stay good.

@@ -26,6 +26,7 @@ static nexusflow_message longer(nexusflow_message message) {
 static void what_must_fail(nexusflow_stage *stage, nexusflow_input *in, nexusflow_output *out) {
     nexusflow_stage *again;
     nexusflow_input *other;
+    nexusflow_object_input *objects;
     void *room;
     size_t longest;
     check(nexusflow_stage_open(&again) == NEXUSFLOW_NOT_A_STAGE, "opened twice");
@@ -45,6 +46,9 @@ static void what_must_fail(nexusflow_stage *stage, nexusflow_input *in, nexusflo
     check(nexusflow_output_max_message(out, &longest) == NEXUSFLOW_OK, "the longest"); /* gives the room up */
     check(nexusflow_output_commit(out, 4) == NEXUSFLOW_INVALID, "nothing reserved any more");
     check(nexusflow_output_reserve(out, longest + 1, &room) == NEXUSFLOW_TOO_LONG, "too long");
+    check(nexusflow_input_recv_batch(in, 0, NULL, 1, &longest) == NEXUSFLOW_INVALID, "null for a batch");
+    check(nexusflow_stage_object_input(stage, "by_python", &objects) != NEXUSFLOW_OK, "a ring is no object edge");
+    check(nexusflow_object_release(NULL) == NEXUSFLOW_INVALID, "null released");
     check(nexusflow_input_close(NULL) == NEXUSFLOW_INVALID, "null closed");
 }
 
@@ -82,10 +86,11 @@ int main(void) {
     nexusflow_identity who;
     nexusflow_input *in;
     nexusflow_output *out;
-    nexusflow_message message, batch[10];
+    nexusflow_message message, batch[10], many[10];
     nexusflow_status status;
     const char *name;
-    size_t waiting = 0;
+    size_t waiting = 0, count, i;
+    uint64_t committed;
     unsigned long n;
 
     check(nexusflow_stage_open(&stage) == NEXUSFLOW_OK, "open");
@@ -100,7 +105,12 @@ int main(void) {
     what_must_fail(stage, in, out);
     check(nexusflow_stage_close(stage) == NEXUSFLOW_OK, "close");
 
-    for (n = 0;; n++) { /* counts messages */
+    for (n = 0; n < 5000; n += count) {
+        check(nexusflow_input_recv_batch(in, -1, many, 10, &count) == NEXUSFLOW_OK, "many");
+        check(count >= 1 && count <= 10, "as many as there is room for");
+        for (i = 0; i < count; i++) send_one(out, many[i], (int)(i % 4));
+    }
+    for (;; n++) { /* counts messages */
         status = n % 2 ? nexusflow_input_recv(in, &message) : nexusflow_input_recv_timeout(in, 0, &message);
         if (status == NEXUSFLOW_TIMED_OUT) {
             check(message.data == NULL && message.len == 0, "no message");
@@ -120,6 +130,7 @@ int main(void) {
         }
     }
     check(status == NEXUSFLOW_END, "the end");
+    check(nexusflow_output_committed(out, &committed) == NEXUSFLOW_OK && committed + waiting == n, "committed");
     check(nexusflow_output_send_batch(out, batch, waiting) == NEXUSFLOW_OK, "the last batch");
     while (waiting > 0) free((void *)batch[--waiting].data);
     check(nexusflow_output_finish(out) == NEXUSFLOW_OK, "finish");

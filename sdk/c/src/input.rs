@@ -71,6 +71,44 @@ pub unsafe extern "C" fn nexusflow_input_recv_timeout(
     })
 }
 
+/// The next messages, `max` at most and at least one: `count` says how many. It waits for the first only, as
+/// nexusflow_input_recv_timeout does. All are good until the next call with this input, and released by it.
+///
+/// # Safety
+/// `input` is null or open; `messages` is null or has room for `max`; `count` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nexusflow_input_recv_batch(
+    input: *mut Input,
+    timeout_ms: i64,
+    messages: *mut Message,
+    max: usize,
+    count: *mut usize,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's word; also tells of a null before a message is taken and lost.
+        unsafe { store(count, 0)? };
+        if messages.is_null() || max == 0 {
+            return Err(Failure::invalid("there is no room for messages"));
+        }
+        // SAFETY: the caller's word.
+        let inner = unsafe { &mut handle(input, "input")?.inner };
+        let found = match timeout_ms {
+            0 => inner.try_recv_batch(max)?,
+            _ => inner.recv_batch_until(max, until(timeout_ms))?,
+        };
+        let Some(found) = found else { return Ok(Status::NEXUSFLOW_END) };
+        let mut taken = 0;
+        for message in found.take(max) {
+            // SAFETY: there is room for `max` by the caller's word.
+            unsafe { messages.add(taken).write(Message::of(message)) };
+            taken += 1;
+        }
+        // SAFETY: the caller's word.
+        unsafe { store(count, taken)? };
+        Ok(Status::NEXUSFLOW_OK)
+    })
+}
+
 /// Gives back the message that came last, for who will not ask for another soon.
 ///
 /// # Safety

@@ -3,6 +3,7 @@
 //! The contract with C stands in the doc comments of the functions, from which cbindgen makes `nexusflow.h`.
 
 mod input;
+mod object;
 mod output;
 mod stage;
 mod status;

@@ -97,6 +97,43 @@ pub unsafe extern "C" fn nexusflow_output_send_timeout(
     })
 }
 
+/// Sends one message to the consumer that its key belongs to, on edges that distribute `by: key`; elsewhere the key is not
+/// looked at. `timeout_ms` is as in nexusflow_output_send_timeout.
+///
+/// # Safety
+/// `output` is null or open; `key_len` bytes at `key` and `len` bytes at `data` may be read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nexusflow_output_send_to(
+    output: *mut Output,
+    key: *const c_void,
+    key_len: usize,
+    data: *const c_void,
+    len: usize,
+    timeout_ms: i64,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's word.
+        let (output, key, data) = unsafe { (handle(output, "output")?, bytes(key, key_len)?, bytes(data, len)?) };
+        let mut room = output.inner().reserve_to_until(key, data.len(), until(timeout_ms))?;
+        room.as_mut_slice().copy_from_slice(data);
+        room.commit();
+        Ok(Status::NEXUSFLOW_OK)
+    })
+}
+
+/// How many messages this stage has sent here, in all of its processes: a restarted producer goes on behind them.
+///
+/// # Safety
+/// `output` is null or open; `count` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nexusflow_output_committed(output: *mut Output, count: *mut u64) -> Status {
+    call(|| {
+        // SAFETY: the caller's word.
+        unsafe { store(count, handle(output, "output")?.inner().committed())? };
+        Ok(Status::NEXUSFLOW_OK)
+    })
+}
+
 /// Sends messages in this order, copied. Those that fit become visible together, which costs less. On an error those
 /// before the one that failed are sent.
 ///

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, c_char};
 
 use crate::input::Input;
+use crate::object::{ObjectInput, ObjectOutput};
 use crate::output::Output;
 use crate::status::{Failure, Result, Status, call, give, store, take_back};
 
@@ -145,6 +146,50 @@ pub unsafe extern "C" fn nexusflow_stage_output(
             return Err(Failure::invalid("the pointer for the output is null"));
         }
         let opened = Output::new(stage.inner.output(name)?);
+        // SAFETY: not null, and may be written by the caller's word.
+        unsafe { give(output, opened) }
+    })
+}
+
+/// Opens an edge of `kind: object` to read. It waits until everyone on the edge runs.
+///
+/// # Safety
+/// `stage` is null or open; `name` is null or a text with a zero at its end; `input` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nexusflow_stage_object_input(
+    stage: *const Stage,
+    name: *const c_char,
+    input: *mut *mut ObjectInput,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's word.
+        let (stage, name) = unsafe { (shared(stage)?, named(name)?) };
+        if input.is_null() {
+            return Err(Failure::invalid("the pointer for the input is null"));
+        }
+        let opened = ObjectInput(stage.inner.object_input(name)?);
+        // SAFETY: not null, and may be written by the caller's word.
+        unsafe { give(input, opened) }
+    })
+}
+
+/// Opens an edge of `kind: object` to write. It waits until everyone on the edge runs.
+///
+/// # Safety
+/// `stage` is null or open; `name` is null or a text with a zero at its end; `output` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nexusflow_stage_object_output(
+    stage: *const Stage,
+    name: *const c_char,
+    output: *mut *mut ObjectOutput,
+) -> Status {
+    call(|| {
+        // SAFETY: the caller's word.
+        let (stage, name) = unsafe { (shared(stage)?, named(name)?) };
+        if output.is_null() {
+            return Err(Failure::invalid("the pointer for the output is null"));
+        }
+        let opened = ObjectOutput(stage.inner.object_output(name)?);
         // SAFETY: not null, and may be written by the caller's word.
         unsafe { give(output, opened) }
     })

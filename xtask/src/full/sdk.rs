@@ -25,7 +25,7 @@ pub fn install(work: &Work) -> Result<Sdks> {
     tools::venv(&venv)?;
     let pip = Program::new(venv.join("bin/pip")).args(["install", "--quiet", NUMPY]);
     let target = absolute(sdk_target())?.display().to_string();
-    pip.arg("--force-reinstall").arg("./sdk/python").env("CARGO_TARGET_DIR", target).minutes(15).done()?;
+    pip.arg("./sdk/python").env("CARGO_TARGET_DIR", target).minutes(15).done()?;
     Ok(Sdks { c_prefix, python: venv.join("bin/python") })
 }
 
