@@ -4,6 +4,7 @@
 //! atomics, within the mapping only. Who reads or writes bytes does so through [`Shared::at`] and says why it may.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
@@ -30,7 +31,8 @@ pub fn page_size() -> usize {
 #[derive(Debug)]
 pub struct Word32(AtomicU32);
 
-/// A 64-bit word that may only be read here.
+/// A 64-bit word that may only be read here. Loads of every order are mere loads on the 64-bit processors that Linux runs
+/// on, at most with a fence, so they work through a mapping that cannot be written.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct Word64(AtomicU64);
@@ -41,6 +43,7 @@ impl Word32 {
         unsafe { &*ptr::from_ref(word).cast() }
     }
 
+    #[inline]
     pub fn load(&self, order: Ordering) -> u32 {
         self.0.load(order)
     }
@@ -52,6 +55,7 @@ impl Word32 {
 }
 
 impl Word64 {
+    #[inline]
     pub fn load(&self, order: Ordering) -> u64 {
         self.0.load(order)
     }
@@ -85,18 +89,31 @@ impl Shared {
         if whole == 0 || whole > MAX_LEN / 2 || !head.is_multiple_of(page) || !ring.is_multiple_of(page) {
             return Err(Errno::INVAL.into());
         }
-        let shared = Self::reserve(whole + ring, grain(fd)?.max(page))?; // from here on unmapped if a step fails
-        let base = shared.base;
-        for (at, offset, len) in [(0, 0, whole), (whole, head, ring)] {
+        let reserved = ManuallyDrop::new(Self::reserve(whole + ring, grain(fd)?.max(page))?);
+        let (base, len) = (reserved.base, reserved.len);
+        let unmap = |at: usize, len: usize| {
             if len > 0 {
-                // SAFETY: `at + len` is within the range reserved just above, which nobody else knows yet.
-                unsafe {
+                // SAFETY: a part of the range reserved just above that is still ours, and that nobody else knows yet.
+                let _ = unsafe { rustix::mm::munmap(base.as_ptr().add(at).cast(), len) };
+            }
+        };
+        for (at, offset, part) in [(0, 0, whole), (whole, head, ring)] {
+            if part > 0 {
+                // SAFETY: `at + part` is within the range reserved just above, which nobody else knows yet.
+                let mapped = unsafe {
                     let at = base.as_ptr().add(at).cast();
-                    rustix::mm::mmap(at, len, prot, MapFlags::SHARED | MapFlags::FIXED, fd, offset as u64)?;
+                    rustix::mm::mmap(at, part, prot, MapFlags::SHARED | MapFlags::FIXED, fd, offset as u64)
+                };
+                if let Err(e) = mapped {
+                    // The kernel may have unmapped this part, and another thread's mapping may lie there by now: it is
+                    // left alone.
+                    unmap(0, at);
+                    unmap(at + part, len - at - part);
+                    return Err(e.into());
                 }
             }
         }
-        Ok(shared)
+        Ok(Self { base, len })
     }
 
     /// Addresses that nothing else will use, from a multiple of `align` on.
@@ -131,8 +148,11 @@ impl Shared {
     ///
     /// # Panics
     /// If they are not all within the mapping.
+    #[inline]
     pub fn at(&self, offset: usize, len: usize) -> NonNull<u8> {
-        assert!(offset <= self.len && len <= self.len - offset, "{len} bytes at {offset} are outside the mapping");
+        if offset > self.len || len > self.len - offset {
+            outside(offset, len);
+        }
         // SAFETY: within the mapping, as just checked.
         unsafe { self.base.add(offset) }
     }
@@ -141,6 +161,7 @@ impl Shared {
     ///
     /// # Panics
     /// If it is not aligned or not within the mapping.
+    #[inline]
     pub fn word64(&self, offset: usize) -> &Word64 {
         assert!(offset.is_multiple_of(8));
         // SAFETY: aligned and within the mapping, which lives as long as `self`; zeroed memory is a valid word,
@@ -149,6 +170,7 @@ impl Shared {
     }
 
     /// The 32-bit word at `offset`, to read or sleep on. Panics as [`Self::word64`] does.
+    #[inline]
     pub fn word32(&self, offset: usize) -> &Word32 {
         assert!(offset.is_multiple_of(4));
         // SAFETY: as in `word64`.
@@ -159,6 +181,7 @@ impl Shared {
     ///
     /// # Panics
     /// If they are not all within the mapping.
+    #[inline]
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) {
         let from = self.at(offset, to.len());
         // SAFETY: readable for that length, and `to` is private memory, so they do not overlap. Other processes may
@@ -187,6 +210,15 @@ impl Shared {
         }
     }
 
+    /// A hint: this process will soon read what lies at `offset`. Nothing happens if that is outside.
+    #[inline]
+    pub fn will_read(&self, offset: usize) {
+        if offset < self.len {
+            // SAFETY: within the mapping; and it is a hint, which changes nothing.
+            unsafe { prefetch::<false>(self.base.as_ptr().add(offset)) };
+        }
+    }
+
     /// Sets up the page tables of the whole mapping, so that no first touch costs a fault.
     fn populate(&self, advice: Advice) -> io::Result<()> {
         loop {
@@ -203,6 +235,40 @@ impl Shared {
 fn grain(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let size = rustix::fs::fstat(fd)?.st_blksize;
     Ok(usize::try_from(size).ok().filter(|s| s.is_power_of_two() && *s <= LARGEST_PAGE).unwrap_or(0))
+}
+
+/// Apart from who checks, so that checking costs nearly nothing.
+#[cold]
+#[inline(never)]
+fn outside(offset: usize, len: usize) -> ! {
+    panic!("{len} bytes at {offset} are outside the mapping")
+}
+
+/// # Safety
+/// None is needed where a hint exists; the pointer is one to memory for good measure.
+#[inline(always)]
+unsafe fn prefetch<const WRITE: bool>(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: these load nothing that the program could see, and no address makes them fail; where the processor does
+    // not know `prefetchw`, it does nothing.
+    unsafe {
+        use std::arch::asm;
+        match WRITE {
+            true => asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags)),
+            false => asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags, readonly)),
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::asm;
+        match WRITE {
+            true => asm!("prfm pstl1keep, [{}]", in(reg) at, options(nostack, preserves_flags)),
+            false => asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly)),
+        }
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
 }
 
 impl Drop for Shared {
@@ -255,12 +321,24 @@ impl WriteMap {
             .map_err(io::Error::from_raw_os_error)
     }
 
+    /// A hint: this process will soon write what lies at `offset`, and wants its cache line for itself. Nothing happens
+    /// if that is outside.
+    #[inline]
+    pub fn will_write(&self, offset: usize) {
+        if offset < self.0.len {
+            // SAFETY: within the mapping; and it is a hint, which changes nothing.
+            unsafe { prefetch::<true>(self.0.base.as_ptr().add(offset)) };
+        }
+    }
+
     /// The 64-bit word at `offset`. Panics as [`Shared::word64`] does.
+    #[inline]
     pub fn atomic64(&self, offset: usize) -> &AtomicU64 {
         &self.0.word64(offset).0
     }
 
     /// The 32-bit word at `offset`. Panics as [`Shared::word64`] does.
+    #[inline]
     pub fn atomic32(&self, offset: usize) -> &AtomicU32 {
         &self.0.word32(offset).0
     }
@@ -268,6 +346,7 @@ impl WriteMap {
 
 impl Deref for ReadMap {
     type Target = Shared;
+    #[inline]
     fn deref(&self) -> &Shared {
         &self.0
     }
@@ -275,6 +354,7 @@ impl Deref for ReadMap {
 
 impl Deref for WriteMap {
     type Target = Shared;
+    #[inline]
     fn deref(&self) -> &Shared {
         &self.0
     }

@@ -10,7 +10,7 @@ use super::counts::{Counter, Counts};
 use super::layout::{self, DETACHED, WORD};
 use super::records::{self, Place, Record};
 use super::steps::put;
-use super::wait::Spinner;
+use super::wait::Patience;
 use super::{Geometry, MAX_SLEEP, OnFull, Shape, Until, WaitMode, check_magic, is_position, poisoned, segment};
 use crate::error::{Error, Result};
 
@@ -31,6 +31,7 @@ pub struct Consumer {
     /// As of `released`.
     counts: Counts,
     counter: Counter,
+    patience: Patience,
     waited_ns: u64,
     /// Where the oldest may be dropped: the cursor says that it is being read from, so that nothing is taken away.
     reading: bool,
@@ -145,6 +146,7 @@ impl Consumer {
             released,
             announced: released,
             counts,
+            patience: Patience::default(),
             waited_ns,
             reading,
             copy: None,
@@ -285,7 +287,7 @@ impl Consumer {
         Counts { position, ..counts }
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_as(&mut self, counts: Counts) {
         self.counter.write(&self.cursor, &counts);
         (self.counts, self.released) = (counts, counts.position);
@@ -317,6 +319,7 @@ impl Consumer {
     }
 
     /// Wakes a producer that sleeps for the room we gave back: for as much as it asked for, or for any.
+    #[cold]
     fn announce(&mut self, any: bool) {
         self.announced = self.released;
         fence(Ordering::SeqCst);
@@ -366,7 +369,7 @@ impl Consumer {
     }
 
     /// What lies at the read position, its header read at most once.
-    #[inline]
+    #[inline(always)]
     fn look(&mut self) -> Result<Record> {
         if self.view.geometry.indexed() {
             return self.look_where_some_are_missing();
@@ -454,7 +457,7 @@ impl View {
 }
 
 impl Reader {
-    #[inline]
+    #[inline(always)]
     fn look(&mut self, view: &View, released: u64) -> std::result::Result<Record, &'static str> {
         if let Some(place) = self.current {
             return Ok(Record::Message(place));
@@ -534,7 +537,12 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
     let Some(first) = modes.next() else { return Ok(()) };
     // The producer of a ring that spins wakes nobody: one such ring, and all are spun on.
     let spins = modes.any(|mode| mode == WaitMode::Spin);
-    let mut spinner = Spinner::new(if spins { WaitMode::Spin } else { first });
+    let waiter = &mut consumers[0];
+    if let Some(cpu) = waiter.patience.introduce(first) {
+        put(waiter.cursor.atomic64(layout::C_CPU), cpu.into(), Ordering::Relaxed);
+    }
+    let theirs = waiter.view.head.word64(layout::H_CPU).load(Ordering::Relaxed) as u32;
+    let mut spinner = waiter.patience.spinner(if spins { WaitMode::Spin } else { first }, theirs);
     let result = loop {
         match any_ready(consumers) {
             Ok(false) => {}
@@ -551,9 +559,10 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
         }
     };
     let ns = spinner.elapsed_ns();
+    // Of several rings of one edge the time is counted once.
+    let first = &mut consumers[0];
+    first.patience.learn(&spinner);
     if ns > 0 {
-        // Of several rings of one edge the time is counted once.
-        let first = &mut consumers[0];
         first.waited_ns = first.waited_ns.wrapping_add(ns);
         put(first.cursor.atomic64(layout::C_WAITED_NS), first.waited_ns, Ordering::Relaxed);
     }

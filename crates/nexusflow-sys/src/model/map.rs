@@ -153,6 +153,8 @@ impl Shared {
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) }
     }
 
+    pub fn will_read(&self, _: usize) {}
+
     pub fn write_out(&self, offset: usize, len: usize, to: impl AsFd) -> io::Result<usize> {
         let from = self.at(offset, len);
         // SAFETY: readable for that length.
@@ -185,6 +187,8 @@ impl WriteMap {
     pub fn populate(&self) -> io::Result<()> {
         Ok(())
     }
+
+    pub fn will_write(&self, _: usize) {}
 
     pub fn atomic64(&self, offset: usize) -> &AtomicU64 {
         &self.0.word64(offset).0
