@@ -11,7 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 
 use crate::sched::{Bits, MemoryMode};
 
@@ -290,6 +290,19 @@ impl ReadMap {
         Shared::map(fd.as_fd(), head, ring, ProtFlags::READ).map(Self)
     }
 
+    /// A second mapping of its first `len` bytes, whole pages, with a life of its own.
+    pub fn again(&self, len: usize) -> io::Result<Self> {
+        if len == 0 || len > self.0.len || !len.is_multiple_of(page_size()) {
+            return Err(Errno::INVAL.into());
+        }
+        let old = self.0.base.as_ptr().cast();
+        // SAFETY: with an old length of 0, mremap(2) leaves the first mapping of shared pages as it is and makes a second
+        // one at an address of the kernel's choice: it covers nothing that exists.
+        let base = unsafe { rustix::mm::mremap(old, 0, len, MremapFlags::MAYMOVE)? };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
+        Ok(Self(Shared { base, len }))
+    }
+
     /// Best effort: saves the first reads a page fault each.
     pub fn populate(&self) {
         let _ = self.0.populate(Advice::LinuxPopulateRead); // Linux 5.14
@@ -379,6 +392,10 @@ mod tests {
         reader.populate();
         assert_eq!(reader.word64(3 * page - 8).load(Ordering::Relaxed), 9);
         assert_eq!(reader.word32(3 * page).load(Ordering::Relaxed), 7);
+        let again = reader.again(3 * page).unwrap();
+        drop(reader);
+        assert_eq!((again.word64(page).load(Ordering::Relaxed), again.len()), (7, 3 * page));
+        assert!(again.again(4 * page).is_err());
     }
 
     #[test]

@@ -439,6 +439,30 @@ impl Consumer {
         self.view.geometry.indexed() && announced != self.reader.position | 1
     }
 
+    /// A second mapping of the ring, for somebody else to sleep on.
+    #[cfg(not(loom))]
+    pub(crate) fn ring_again(&self) -> std::io::Result<ReadMap> {
+        self.view.ring.again(self.view.geometry.capacity as usize)
+    }
+
+    /// Whether its producer wakes nobody.
+    #[cfg(not(loom))]
+    pub(crate) fn spins(&self) -> bool {
+        self.view.geometry.wait == WaitMode::Spin
+    }
+
+    /// Asks the producer to wake who sleeps for what comes next, which somebody else will do. Where in the ring, and
+    /// what is there until then; `None` if the end was seen.
+    #[cfg(not(loom))]
+    pub(crate) fn ask_to_be_woken(&mut self) -> Option<(usize, u32)> {
+        if self.reader.ended {
+            return None;
+        }
+        put(self.cursor.atomic64(layout::C_SLEEPING), self.reader.position | 1, Ordering::SeqCst);
+        self.announce(true);
+        Some((self.reader.offset, layout::not_ready(self.reader.position) as u32))
+    }
+
     /// The half of the next header that changes when something is published there, and what it is until then.
     fn watched(&self) -> (&Word32, u32) {
         (self.view.ring.word32(self.reader.offset), layout::not_ready(self.reader.position) as u32)
