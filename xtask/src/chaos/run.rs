@@ -46,7 +46,9 @@ pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tall
     let mut rng = Rng(seed);
     let mut killed = 0;
     while killed < kills {
-        victims.hear(&events, Instant::now() + Duration::from_micros(rng.below(LONGEST_PAUSE_US)))?;
+        if victims.hear(&events, Instant::now() + Duration::from_micros(rng.below(LONGEST_PAUSE_US)))? {
+            return Err(format!("the run ended after {killed} kills: see {}", folder.join("stderr").display()));
+        }
         watch.look();
         if let Some(pid) = victims.choose(&mut rng) {
             let _ = family::signal_descendant(pid, SIGKILL); // it may have gone by itself

@@ -63,30 +63,12 @@ pub static SHAPES: &[Shape] = &[
     },
     Shape { name: "one-to-many", sinks: 3, ..PLAIN },
     Shape { name: "many-to-one", sources: 3, ..PLAIN },
-    Shape {
-        name: "distribute",
-        sinks: 3,
-        reads: Reads::Share,
-        edge: "capacity: 64KiB, delivery: distribute",
-        ..PLAIN
-    },
+    Shape { name: "distribute", sinks: 3, reads: Reads::Share, edge: "capacity: 64KiB, delivery: distribute", ..PLAIN },
     Shape {
         name: "least-backlog",
         sinks: 3,
         reads: Reads::Share,
         edge: "capacity: 64KiB, delivery: distribute, by: least_backlog",
-        ..PLAIN
-    },
-    Shape {
-        name: "drop-newest",
-        reads: Reads::WhatIsNotDropped,
-        edge: "capacity: 16KiB, on_full: drop_newest",
-        ..PLAIN
-    },
-    Shape {
-        name: "drop-oldest",
-        reads: Reads::WhatIsNotDropped,
-        edge: "capacity: 16KiB, on_full: drop_oldest",
         ..PLAIN
     },
     // The sink lives: what it sees twice was sent twice.
@@ -98,14 +80,6 @@ pub static SHAPES: &[Shape] = &[
         sizes: "mixed",
         edge: "capacity: 8MiB, max_message: 1MiB",
         relay: Some("transfer"),
-        ..PLAIN
-    },
-    Shape { name: "objects", sizes: "large", edge: "kind: object, capacity: 8MiB", how: ["object", "object"], ..PLAIN },
-    Shape {
-        name: "sealed",
-        sizes: "large",
-        edge: "kind: object, capacity: 8MiB, sealed: true",
-        how: ["object", "object"],
         ..PLAIN
     },
 ];

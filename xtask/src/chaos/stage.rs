@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use nexusflow_stage::{Error, Input, Output, Stage};
+use nexusflow_stage::Stage;
 
 use super::rng::mix;
 use super::shapes::BATCH;
@@ -44,7 +44,8 @@ fn len_of(source: u16, number: u64, sizes: &str) -> usize {
 }
 
 fn fill(message: &mut [u8], source: u16, number: u64) {
-    message[..8].copy_from_slice(&(u64::from(source) << 48 | message.len() as u64).to_le_bytes());
+    let first = u64::from(source) << 48 | message.len() as u64;
+    message[..8].copy_from_slice(&first.to_le_bytes());
     message[8..HEAD].copy_from_slice(&number.to_le_bytes());
     let (words, rest) = message[HEAD..].as_chunks_mut::<8>();
     let pattern = mix(number.wrapping_add(u64::from(source)));
@@ -71,7 +72,7 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
     let name = stage.outputs()[0].to_owned();
     let source = u16::try_from(stage.replica())?;
     let mut output = stage.output(&name)?;
-    let mut number = output.committed().messages + output.dropped();
+    let mut number = output.committed();
     let stop = folder.join("stop");
     let mut messages = Vec::new();
     loop {
@@ -107,8 +108,16 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
 /// Passes every message on, exactly once.
 fn relay() -> Done {
     let stage = Stage::from_env()?;
-    let (mut input, mut output) = (stage.input("in")?, stage.output("out")?);
-    todo(&stage, &mut input, &mut output)
+    let mut transfer = stage.transfer(&["in"], &["out"])?;
+    let mut bytes = Vec::new();
+    loop {
+        let Some(message) = transfer.inputs[0].recv()? else { break };
+        bytes.clear();
+        message.append_to(&mut bytes);
+        transfer.outputs[0].send(&bytes)?;
+        transfer.commit(b"")?;
+    }
+    Ok(transfer.finish()?)
 }
 
 /// Logs every message before it lets go of it.
@@ -134,8 +143,7 @@ fn sink(folder: &Path, how: &str) -> Done {
             while let Some(message) = input.recv()? {
                 bytes.clear();
                 message.append_to(&mut bytes);
-                let missed = input.missed();
-                let entry = log.entry(&bytes, missed);
+                let entry = log.entry(&bytes, 0);
                 log.file.write_all(&entry.to_bytes())?;
             }
         }
