@@ -45,16 +45,19 @@ pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tall
     let mut watch = Watch::new(folder);
     let mut rng = Rng(seed);
     let mut killed = 0;
+    let begun = Instant::now();
     while killed < kills {
         if victims.hear(&events, Instant::now() + Duration::from_micros(rng.below(LONGEST_PAUSE_US)))? {
             return Err(format!("the run ended after {killed} kills: see {}", folder.join("stderr").display()));
         }
         watch.look();
-        if let Some(pid) = victims.choose(&mut rng) {
+        if watch.since.is_some()
+            && let Some(pid) = victims.choose(&mut rng)
+        {
             let _ = family::signal_descendant(pid, SIGKILL); // it may have gone by itself
             killed += 1;
         }
-        if watch.stalled() > PATIENCE {
+        if watch.since.unwrap_or(begun).elapsed() > PATIENCE {
             return Err(format!("nothing has moved for {PATIENCE:?} after {killed} kills: see {}", folder.display()));
         }
     }
@@ -154,10 +157,6 @@ impl<'a> Watch<'a> {
                 self.longest = self.longest.max(now - since);
             }
         }
-    }
-
-    fn stalled(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
