@@ -71,6 +71,18 @@ pub static SHAPES: &[Shape] = &[
         edge: "capacity: 64KiB, delivery: distribute, by: least_backlog",
         ..PLAIN
     },
+    Shape {
+        name: "drop-newest",
+        reads: Reads::WhatIsNotDropped,
+        edge: "capacity: 16KiB, on_full: drop_newest",
+        ..PLAIN
+    },
+    Shape {
+        name: "drop-oldest",
+        reads: Reads::WhatIsNotDropped,
+        edge: "capacity: 16KiB, on_full: drop_oldest",
+        ..PLAIN
+    },
     // The sink lives: what it sees twice was sent twice.
     Shape { name: "transfer", victims: &["source", "relay"], window: 0, relay: Some("transfer"), ..PLAIN },
     Shape {

@@ -72,7 +72,7 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
     let name = stage.outputs()[0].to_owned();
     let source = u16::try_from(stage.replica())?;
     let mut output = stage.output(&name)?;
-    let mut number = output.committed();
+    let mut number = output.committed() + output.dropped();
     let stop = folder.join("stop");
     let mut messages = Vec::new();
     loop {
@@ -143,7 +143,8 @@ fn sink(folder: &Path, how: &str) -> Done {
             while let Some(message) = input.recv()? {
                 bytes.clear();
                 message.append_to(&mut bytes);
-                let entry = log.entry(&bytes, 0);
+                let missed = input.missed();
+                let entry = log.entry(&bytes, missed);
                 log.file.write_all(&entry.to_bytes())?;
             }
         }
