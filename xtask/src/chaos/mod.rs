@@ -47,6 +47,13 @@ pub fn main(steps: &mut Steps, args: &[String]) -> Result {
     steps.run("chaos", || all(&shapes, kills, seed, json.as_deref()))
 }
 
+/// For the full suite: all shapes. The release build is there.
+pub fn suite(kills: usize) -> Result {
+    let seed = u64::from(std::process::id());
+    println!("   {kills} kills, seed {seed}");
+    all(&SHAPES.iter().collect::<Vec<_>>(), kills, seed, None)
+}
+
 fn usage(what: String) -> String {
     format!("{what}\n{USAGE}")
 }

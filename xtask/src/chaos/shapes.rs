@@ -94,6 +94,14 @@ pub static SHAPES: &[Shape] = &[
         relay: Some("transfer"),
         ..PLAIN
     },
+    Shape { name: "objects", sizes: "large", edge: "kind: object, capacity: 8MiB", how: ["object", "object"], ..PLAIN },
+    Shape {
+        name: "sealed",
+        sizes: "large",
+        edge: "kind: object, capacity: 8MiB, sealed: true",
+        how: ["object", "object"],
+        ..PLAIN
+    },
 ];
 
 impl Shape {

@@ -21,6 +21,8 @@ const BETWEEN_LOOKS: u64 = 64;
 pub fn main(args: &[String]) -> Result {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
+        ["source", folder, "object", sizes] => object_source(Path::new(folder), sizes),
+        ["sink", folder, "object"] => object_sink(Path::new(folder)),
         ["source", folder, how, sizes] => source(Path::new(folder), how, sizes),
         ["relay", _, _] => relay(),
         ["sink", folder, how] => sink(Path::new(folder), how),
@@ -99,8 +101,28 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
             }
         }
     }
-    let path = folder.join(format!("{source}.sent"));
-    std::fs::write(path, format!("{source} {number}"))?;
+    sent(folder, source, number)?;
+    output.finish();
+    Ok(())
+}
+
+fn sent(folder: &Path, source: u16, count: u64) -> std::io::Result<()> {
+    std::fs::write(folder.join(format!("{source}.sent")), format!("{source} {count}"))
+}
+
+/// The same with objects.
+fn object_source(folder: &Path, sizes: &str) -> Done {
+    let stage = Stage::from_env()?;
+    let (name, source) = (stage.outputs()[0].to_owned(), u16::try_from(stage.replica())?);
+    let output = stage.object_output(&name)?;
+    let mut number = output.committed();
+    while !folder.join("stop").exists() {
+        let mut object = output.create(len_of(source, number, sizes))?;
+        fill(object.as_mut_slice(), source, number);
+        object.seal()?;
+        number += 1;
+    }
+    sent(folder, source, number)?;
     output.finish();
     Ok(())
 }
@@ -124,8 +146,7 @@ fn relay() -> Done {
 fn sink(folder: &Path, how: &str) -> Done {
     let stage = Stage::from_env()?;
     let name = stage.inputs()[0].to_owned();
-    let path = folder.join(format!("{}@{}.seen", stage.name(), stage.replica()));
-    let mut log = Log { file: OpenOptions::new().create(true).append(true).open(path)?, attempt: stage.attempt() };
+    let mut log = Log::open(folder, &stage)?;
     let mut input = stage.input(&name)?;
     let mut bytes = Vec::new();
     match how {
@@ -152,12 +173,31 @@ fn sink(folder: &Path, how: &str) -> Done {
     Ok(())
 }
 
+/// The same with objects.
+fn object_sink(folder: &Path) -> Done {
+    let stage = Stage::from_env()?;
+    let name = stage.inputs()[0].to_owned();
+    let mut log = Log::open(folder, &stage)?;
+    let mut input = stage.object_input(&name)?;
+    while let Some(object) = input.recv()? {
+        let entry = log.entry(&object.to_vec(), 0);
+        log.file.write_all(&entry.to_bytes())?;
+        object.release();
+    }
+    Ok(())
+}
+
 struct Log {
     file: File,
     attempt: u32,
 }
 
 impl Log {
+    fn open(folder: &Path, stage: &Stage) -> std::io::Result<Self> {
+        let path = folder.join(format!("{}@{}.seen", stage.name(), stage.replica()));
+        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)?, attempt: stage.attempt() })
+    }
+
     fn entry(&self, message: &[u8], missed: u64) -> Entry {
         let (source, number, whole) = check(message);
         Entry { source, torn: u16::from(!whole), attempt: self.attempt, number, missed }
