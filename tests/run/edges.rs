@@ -335,6 +335,29 @@ edges: {{ e: {{ from: many, to: lazy, kind: {kind} }} }}
 }
 
 #[test]
+fn a_killed_program_is_given_again_what_it_had_not_read() {
+    for framing in ["lines", "raw"] {
+        let home = Home::new();
+        home.apply_to(
+            0,
+            &format!(
+                "stages:
+  seq: {{ command: [seq, '20000'], stdout: {{ edge: e, framing: {framing} }} }}
+  read:
+    shell: '[ -e ran ] || {{ touch ran; read x; kill -KILL $$; }}; cat > got'
+    stdin: {{ edge: e, framing: {framing} }}
+    restart: {{ when: on_failure, backoff: 1ms, scope: stage }}
+edges: {{ e: {{ from: seq, to: read }} }}
+"
+            ),
+        );
+        // All of it is shorter than what is held, so nothing may be missing, not even the line that it had read.
+        let want: String = (1..=20_000).map(|i| format!("{i}\n")).collect();
+        assert!(home.read("got") == want, "{framing}: {} bytes", home.read("got").len());
+    }
+}
+
+#[test]
 fn the_memory_of_an_edge_lies_where_the_file_says() {
     let apply = |memory: &str| {
         let home = Home::new();
@@ -372,7 +395,7 @@ fn a_run_can_be_interrupted_while_its_edges_get_their_memory() {
         let home = Home::new();
         let mut live = home.start(
             "stages:
-  a: { command: [seq, '10'], stdout: { edge: e, framing: lines } }
+  a: { command: [sleep, '1000'], stdout: { edge: e, framing: lines } }
   b: { command: [cat], stdin: { edge: e, framing: lines } }
 edges: { e: { from: a, to: b, capacity: 512MiB } }
 ",
