@@ -132,7 +132,7 @@ edges: {{ e: {{ from: make, to: [a, b], kind: object{edge} }} }}
 
 #[test]
 fn each_object_goes_to_one_replica() {
-    for edge in ["", ", sealed: true"] {
+    for edge in ["", ", sealed: true, by: least_backlog"] {
         let home = Home::new();
         home.apply_to(
             0,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::By;
 use crate::ring::{Bell, Until};
 
 const PAGE: usize = 4096;
@@ -286,6 +287,26 @@ fn distributed_objects_go_to_one_consumer_each_in_turn() {
         }
         assert_eq!((store.stats().objects, store.held()), (5000, vec![]));
     });
+}
+
+#[test]
+fn the_one_with_the_least_to_do_gets_the_next() {
+    let store = store_of(64 * PAGE, 3, false, true);
+    let writer = store.writer().unwrap();
+    writer.choose_by(By::LeastBacklog).unwrap();
+    assert!(writer.choose_by(By::Key).is_err());
+    let mut readers = [0, 1, 2].map(|i| store.reader(i).unwrap());
+    for len in [5000, 64, 64, 64, 64] {
+        send(&writer, &vec![0; len]);
+    }
+    let held = readers.each_mut().map(|r| std::iter::from_fn(|| next(r)).collect::<Vec<_>>());
+    assert_eq!(
+        held.each_ref().map(|held| held.iter().map(Object::number).collect::<Vec<_>>()),
+        [vec![0], vec![1, 3], vec![2, 4]]
+    );
+    drop(held);
+    assert_eq!(send(&writer, b"x"), 5);
+    assert_eq!(readers.each_mut().map(numbers), [vec![5], vec![], vec![]], "where all are idle the turn goes on");
 }
 
 #[test]

@@ -350,7 +350,10 @@ impl Shared {
         let mut there = (0..lanes).map(|i| (turn + i) % lanes).filter(|lane| !self.gone(*lane));
         let chosen = match state.by {
             By::RoundRobin | By::Key => there.next(),
-            By::LeastBacklog => there.min_by_key(|lane| state.live.iter().filter(|o| o.lane == *lane).count()),
+            By::LeastBacklog => there.min_by_key(|lane| {
+                let held = state.live.iter().filter(|object| object.lane == *lane);
+                held.fold((0, 0), |(bytes, count), object| (bytes + object.room, count + 1))
+            }),
         };
         let lane = chosen.unwrap_or(0); // where there is nobody, it does not matter
         state.turn = (lane + 1) % lanes;
