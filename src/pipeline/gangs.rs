@@ -1,4 +1,4 @@
-//! Gangs: stages that ring or pipe edges tie together, directly or through others. They start together.
+//! Gangs: stages that edges tie together, directly or through others. They start together.
 
 use super::edges::Resolved;
 use super::{GangId, StageId};

@@ -33,7 +33,7 @@ pub struct Pipeline {
     pub stages: Vec<Stage>,
     /// Indexed by [`EdgeId`], in the order of the file.
     pub edges: Vec<Edge>,
-    /// Indexed by [`GangId`]: stages that ring or pipe edges tie together. A stage without edges is a gang of one.
+    /// Indexed by [`GangId`]: stages that edges tie together. A stage without edges is a gang of one.
     pub gangs: Vec<Vec<StageId>>,
 }
 

@@ -101,7 +101,7 @@ pub static STAGE: Record = Record {
         )
         .default("direct")
         .example("direct"),
-        Key::new("retry", &Shape::Record(&RETRY), "Further attempts of a stage without ring or pipe edges.").later("retries come in a later release"),
+        Key::new("retry", &Shape::Record(&RETRY), "Further attempts of a stage without edges.").later("retries come in a later release"),
         Key::new("restart", &Shape::Record(&RESTART), "Starts its process again when that ends. Each attempt is given anew what its ring edges had not been told was done with; see `scope`.")
             .default_says("never")
             .also(&["restart_policy"])
