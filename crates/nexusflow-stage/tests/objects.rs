@@ -41,7 +41,7 @@ fn make(stage: &Stage, last: Option<u64>) {
     let output = stage.object_output("e").unwrap();
     for n in output.committed()..last.unwrap_or(u64::MAX) {
         let len = length(n);
-        let mut draft = output.create(if n % 3 == 0 { len / 2 + 8 } else { len }).unwrap();
+        let mut draft = output.create(if n.is_multiple_of(3) { len / 2 + 8 } else { len }).unwrap();
         draft.resize(len, nexusflow_stage::ring::Until::forever()).unwrap();
         draft.as_mut_slice().fill(n as u8);
         draft.as_mut_slice()[..8].copy_from_slice(&n.to_le_bytes());
@@ -52,7 +52,7 @@ fn make(stage: &Stage, last: Option<u64>) {
 
 fn length(n: u64) -> usize {
     let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-    if n % 2 == 0 { 8 + random as usize % 100 } else { 8 + random as usize % (LONGEST - 8) }
+    if n.is_multiple_of(2) { 8 + random as usize % 100 } else { 8 + random as usize % (LONGEST - 8) }
 }
 
 /// Writes the number of each object to stdout before it releases it; it holds some, and releases out of order.

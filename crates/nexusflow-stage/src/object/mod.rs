@@ -12,11 +12,11 @@
 #[allow(unsafe_code)] // to fill an object in place
 mod draft;
 pub(crate) mod extents;
+#[allow(unsafe_code)] // to look at an object in place
+mod held;
 mod input;
 mod layout;
 mod link;
-#[allow(unsafe_code)] // to look at an object in place
-mod object;
 mod output;
 mod reader;
 mod store;
@@ -25,10 +25,10 @@ mod tests;
 mod writer;
 
 pub use draft::Draft;
+pub use held::Object;
 pub use input::ObjectInput;
 pub use layout::VERSION as LAYOUT_VERSION;
 pub(crate) use link::Link;
-pub use object::Object;
 pub use output::ObjectOutput;
 pub use reader::{Next, Reader, wait_any};
 pub use store::{Held, ReaderStats, Store, StoreOptions, StoreStats};

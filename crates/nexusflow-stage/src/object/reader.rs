@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use nexusflow_sys::map::{ReadMap, Word32, WriteMap};
 use nexusflow_sys::{futex, memfd};
 
+use super::held::Object;
 use super::layout::{self, Order};
-use super::object::Object;
 use super::store::{detach, whole_pages};
 use super::{Entry, Keeper, Shape, check_magic, entry, find_tail, has_released, is_detached, order, poisoned};
 use crate::error::{Error, Result};

@@ -44,7 +44,8 @@ impl Object {
 
     /// Which of its producer's objects it is, from 0.
     pub fn number(&self) -> u64 {
-        self.entry.serial
+        let Entry { serial, .. } = self.entry; // its number in its lane is of no concern here
+        serial
     }
 
     /// Copies its bytes from `skip` on until `to` is full.
