@@ -496,6 +496,8 @@ impl<'a> Executor<'a> {
         };
         attempt.exit = Some((exit, usage));
         if let Some(gang) = self.gangs.get(&self.cx.stage(task).gang) {
+            let planned = self.cx.plan.task(task);
+            gang.stopped_reading(&self.cx, (planned.stage, planned.replica));
             let _ = gang.wake_all(); // what cannot be woken looks again by itself, after a while
         }
         if let Some(control) = attempt.control.take() {

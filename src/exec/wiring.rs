@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use nexusflow_stage::object::{ObjectInput, Writer};
-use nexusflow_stage::ring::{Consumer, Memory, Producer, Segment, SegmentOptions, Stats, WaitMode};
+use nexusflow_stage::ring::{self, Consumer, Memory, Producer, Segment, SegmentOptions, Stats, WaitMode};
 use nexusflow_stage::{journal, protocol};
 use nexusflow_sys::event::EventFd;
 use nexusflow_sys::{pipe, socket};
@@ -24,7 +24,7 @@ use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
 use crate::plan::TaskId;
 use crate::record::EdgeEnded;
-use crate::spec::{By, Delivery, Framing, Kind, Scope, Wait};
+use crate::spec::{By, Delivery, Framing, Kind, OnFull, Scope, Wait};
 
 /// One gang's edges while it runs.
 #[derive(Debug, Default)]
@@ -161,6 +161,7 @@ impl Gang {
                 consumers: plan.consumers.len(),
                 wait: if place.one_cpu { WaitMode::Block } else { wait_mode(edge.wait) },
                 memory,
+                on_full: on_full(edge.on_full),
                 ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;
@@ -247,8 +248,18 @@ impl Gang {
     fn hold(&self, cx: &Context, owner: Owner, id: EdgeId, direction: Direction) -> Option<Hold> {
         let alone = cx.pipeline.stage(owner.0).restart.is_some_and(|r| r.scope == Scope::Stage);
         let rings = self.read_by(owner, id).map(|(ring, _)| ring.segment.shape().ring);
-        (alone && direction == Direction::Input)
+        let kept = cx.pipeline.edge(id).on_full == OnFull::Block;
+        (alone && kept && direction == Direction::Input)
             .then(|| Hold { redeliver_bytes: cx.pipeline.edge(id).redeliver, most_bytes: rings.min().unwrap_or(0) / 2 })
+    }
+
+    /// The replica's process has died: it reads nothing any more. What adapters read for it is another matter.
+    pub fn stopped_reading(&self, cx: &Context, owner: Owner) {
+        for (edge, direction) in own_edges(cx, owner.0) {
+            if direction == Direction::Input {
+                self.read_by(owner, edge).for_each(|(ring, at)| ring.segment.stopped_reading(at));
+            }
+        }
     }
 
     /// The rings of an edge that this replica writes, in the order of its consumers.
@@ -412,7 +423,7 @@ pub(super) fn own_edges(cx: &Context, id: StageId) -> impl Iterator<Item = (Edge
 }
 
 /// Whether the rings of an edge carry blocks of messages: unmodified programs at both ends, which frame alike. When each
-/// message goes its own way, it must stand for itself.
+/// message goes its own way, or may be dropped, it must stand for itself.
 fn is_packed(cx: &Context, edge: &Edge, id: EdgeId) -> bool {
     let framing = |&stage: &StageId| {
         let stage = cx.pipeline.stage(stage);
@@ -426,6 +437,7 @@ fn is_packed(cx: &Context, edge: &Edge, id: EdgeId) -> bool {
     let Some(Some(first @ (Framing::Lines | Framing::U32le))) = framings.next() else { return false };
     // The longest message and what frames it must fit as ever.
     edge.delivery == Delivery::Broadcast
+        && edge.on_full == OnFull::Block
         && edge.max_message.saturating_add(MAX_FRAME) <= edge.capacity / 2
         && framings.all(|framing| framing == Some(first))
 }
@@ -435,6 +447,14 @@ pub(super) fn by(by: By) -> protocol::By {
         By::RoundRobin => protocol::By::RoundRobin,
         By::LeastBacklog => protocol::By::LeastBacklog,
         By::Key => protocol::By::Key,
+    }
+}
+
+fn on_full(on_full: OnFull) -> ring::OnFull {
+    match on_full {
+        OnFull::Block => ring::OnFull::Block,
+        OnFull::DropNewest => ring::OnFull::DropNewest,
+        OnFull::DropOldest => ring::OnFull::DropOldest,
     }
 }
 

@@ -66,6 +66,7 @@ fn resolve_one(spec: &Spec, edge: &spec::Edge, stages: &Names<'_>, found: &mut D
         max_message,
         delivery: edge.delivery.value,
         by: edge.by.value,
+        on_full: edge.on_full,
         redeliver: edge.redeliver.as_ref().map_or(DEFAULT_REDELIVER.min(capacity / 4), |r| r.value),
         wait: edge.wait,
         sealed: edge.sealed,

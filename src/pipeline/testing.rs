@@ -77,6 +77,7 @@ impl Maker {
             max_message: None,
             delivery: self.at(Delivery::Broadcast),
             by: self.at(By::RoundRobin),
+            on_full: OnFull::Block,
             redeliver: None,
             wait: Wait::Adaptive,
             sealed: false,

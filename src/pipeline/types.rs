@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::diag::Span;
 use crate::spec::{
-    By, Command, Condition, Delivery, EdgeMemory, EnvInherit, Framing, Kind, OnFailure, Placement, Scheduling, Scope,
-    Signal, Spanned, Text, Wait, When,
+    By, Command, Condition, Delivery, EdgeMemory, EnvInherit, Framing, Kind, OnFailure, OnFull, Placement, Scheduling,
+    Scope, Signal, Spanned, Text, Wait, When,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,6 +144,7 @@ pub struct Edge {
     pub max_message: u64,
     pub delivery: Delivery,
     pub by: By,
+    pub on_full: OnFull,
     /// Bytes that an unmodified reader has been given beyond a message before that counts as read.
     pub redeliver: u64,
     pub wait: Wait,

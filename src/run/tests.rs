@@ -10,7 +10,7 @@ use crate::diag::{Source, Span};
 use crate::pipeline::{Dependency, Edge, EdgeId, GangId, Pipeline, Restart, Stage, StageId, Stdin, Stdout};
 use crate::plan::{MemoryPolicy, Plan, Task, TaskId};
 use crate::spec::{
-    By, Command, Condition, Delivery, EnvInherit, Kind, OnFailure, Scheduling, Scope, Signal, Wait, When,
+    By, Command, Condition, Delivery, EnvInherit, Kind, OnFailure, OnFull, Scheduling, Scope, Signal, Wait, When,
 };
 
 /// xorshift64*: reproducible everywhere.
@@ -117,6 +117,7 @@ fn assemble(mut stages: Vec<Stage>, links: Vec<(StageId, StageId)>) -> Pipeline 
             max_message: 1 << 18,
             delivery: Delivery::Broadcast,
             by: By::RoundRobin,
+            on_full: OnFull::Block,
             redeliver: 0,
             wait: Wait::Adaptive,
             sealed: false,

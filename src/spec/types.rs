@@ -265,6 +265,7 @@ pub struct Edge {
     pub delivery: Spanned<Delivery>,
     /// How `distribute` chooses.
     pub by: Spanned<By>,
+    pub on_full: OnFull,
     pub redeliver: Option<Spanned<u64>>,
     pub wait: Wait,
     /// Each object in a memory of its own.
@@ -328,6 +329,14 @@ pub enum By {
     LeastBacklog,
     /// As the producer says.
     Key,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFull {
+    #[default]
+    Block,
+    DropNewest,
+    DropOldest,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

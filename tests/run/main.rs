@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod drops;
 mod edges;
 mod logs;
 mod objects;

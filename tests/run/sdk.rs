@@ -24,6 +24,8 @@ fn as_a_stage() {
         "count-once" => count_once(&stage, number(1)),
         "pass-once" => pass_once(&stage),
         "sum-once" => sum_once(&stage),
+        "offer" => offer(&stage, number(1)),
+        "tally" => tally(&stage, number(1)),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -55,6 +57,37 @@ fn keep(stage: &Stage) {
         line.push(b'\n');
         file.write_all(&line).unwrap();
     }
+}
+
+/// The numbers below `n`, as fast as it can.
+fn offer(stage: &Stage, n: u64) {
+    let mut out = stage.output(stage.outputs()[0]).unwrap();
+    (0..n).for_each(|i| out.send(&i.to_le_bytes()).unwrap());
+    out.finish();
+}
+
+/// Counts what comes, not fast, and what did not. The first attempt is killed after `dies_after` messages.
+fn tally(stage: &Stage, dies_after: u64) {
+    let note = format!("tally.{}.{}", stage.name(), stage.replica());
+    let before = std::fs::read_to_string(&note).ok();
+    let mut received: u64 = before.as_ref().map_or(0, |text| text.parse().unwrap());
+    let mut input = stage.input(stage.inputs()[0]).unwrap();
+    let mut next = None;
+    while let Some(message) = input.recv().unwrap() {
+        let n = u64::from_le_bytes(message.to_vec().try_into().unwrap());
+        assert!(next.is_none_or(|next| n == next + input.missed()), "{n} after {next:?}");
+        next = Some(n + 1);
+        received += 1;
+        if before.is_none() && received == dies_after {
+            std::fs::write(&note, received.to_string()).unwrap();
+            input.release();
+            std::process::abort();
+        }
+        for _ in 0..500 {
+            std::hint::spin_loop();
+        }
+    }
+    std::fs::write(note, format!("{received} {}", input.dropped())).unwrap();
 }
 
 /// From its input to its output.

@@ -111,7 +111,9 @@ impl Feed {
 
     /// Whether what is to be written lies in the ring as it is.
     fn lies_framed(&self) -> bool {
-        self.inlet.packed.is_some() || self.inlet.framing == Framing::Raw
+        // What may lose its oldest is copied at once, so that it does while the program is slow.
+        let copied = self.inlet.rings.iter().any(Consumer::loses_oldest);
+        self.inlet.packed.is_some() || self.inlet.framing == Framing::Raw && !copied
     }
 
     /// Writes what comes next from where it lies; true at the end of the stream.
@@ -172,6 +174,9 @@ impl Feed {
             len += framed;
             ring.advance();
         };
+        if ring.loses_oldest() {
+            ring.release();
+        }
         pipe.write_all(&self.block[..len]).map_err(Problem::Pipe)?;
         self.wrote(at, from, len as u64, (0, 0));
         Ok(ended)

@@ -8,8 +8,8 @@ use super::super::{Options, Plan, plan};
 use crate::diag::{Diagnostics, Source, Span};
 use crate::pipeline::{Edge, EdgeId, GangId, Pipeline, Stage, StageId, Stdin, Stdout};
 use crate::spec::{
-    By, Command, Cpus, Delivery, EnvInherit, Kind, Memory, OnFailure, Placement, Policy, Scheduling, Signal, Smt,
-    Spanned, Wait,
+    By, Command, Cpus, Delivery, EnvInherit, Kind, Memory, OnFailure, OnFull, Placement, Policy, Scheduling, Signal,
+    Smt, Spanned, Wait,
 };
 use crate::topology::{CpuSet, Topology};
 
@@ -137,6 +137,7 @@ pub(super) fn chain(pipeline: &mut Pipeline) {
             max_message: 1 << 22,
             delivery: Delivery::Broadcast,
             by: By::RoundRobin,
+            on_full: OnFull::Block,
             redeliver: 0,
             wait: Wait::Adaptive,
             sealed: false,

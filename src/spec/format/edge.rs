@@ -67,8 +67,8 @@ pub static EDGE: Record = Record {
             "on_full",
             &Shape::Enum(&[
                 Word::new("block", "the producer waits: nothing is lost"),
-                Word::new("drop_newest", "the message that finds no room is dropped and counted").later("dropping comes in a later release; edges block"),
-                Word::new("drop_oldest", "the oldest unread message is dropped and counted").later("dropping comes in a later release; edges block"),
+                Word::new("drop_newest", "the message that finds no room is dropped; each consumer's drops are counted"),
+                Word::new("drop_oldest", "the oldest unread messages make room; of a consumer that is reading the oldest, the newest is dropped instead"),
             ]),
             "What happens when it is full.",
         )

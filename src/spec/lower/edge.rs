@@ -62,6 +62,11 @@ impl Lower<'_> {
             max_message,
             delivery,
             by,
+            on_full: match word(&mut fields, "on_full") {
+                Some("drop_newest") => OnFull::DropNewest,
+                Some("drop_oldest") => OnFull::DropOldest,
+                _ => OnFull::Block,
+            },
             redeliver,
             wait: match word(&mut fields, "wait") {
                 Some("spin") => Wait::Spin,
@@ -78,7 +83,7 @@ impl Lower<'_> {
 
     fn words_that_fit(&mut self, fields: &Fields, kind: Kind, delivery: Delivery) {
         if kind == Kind::Pipe {
-            for key in ["max_message", "wait", "redeliver", "memory"] {
+            for key in ["max_message", "wait", "on_full", "redeliver", "memory"] {
                 if let Some(field) = fields.find(key) {
                     let message = format!("`{key}` has no meaning for a pipe");
                     self.error(codes::CONTRADICTION, message, &field.key_span, "leave it out, or make it `kind: ring`");
@@ -97,6 +102,22 @@ impl Lower<'_> {
         {
             let message = "the memory of `sealed` objects comes with each, where its producer runs";
             self.error(codes::CONTRADICTION, message, &memory.key_span, "leave it out, or `sealed`");
+        }
+        let drops = |word| matches!(word, "drop_newest" | "drop_oldest");
+        let on_full = fields.find("on_full").filter(|on_full| on_full.value.word().is_some_and(drops));
+        if let Some(on_full) = on_full
+            && kind == Kind::Object
+        {
+            let message = "objects are not dropped: what is full holds its producer back";
+            let help = "leave `on_full` out, or make it `kind: ring`";
+            self.error(codes::CONTRADICTION, message, &on_full.value.span, help);
+        }
+        if let (Some(_), Some(redeliver)) = (on_full, fields.find("redeliver"))
+            && kind == Kind::Ring
+        {
+            let message = "what may be dropped is not given again: `redeliver` has no meaning here";
+            let help = "leave it out, or say `on_full: block`";
+            self.error(codes::CONTRADICTION, message, &redeliver.key_span, help);
         }
         if let Some(redeliver) = fields.find("redeliver")
             && kind == Kind::Object

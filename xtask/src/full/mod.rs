@@ -13,9 +13,6 @@ use std::path::PathBuf;
 use crate::step::{Program, Result, Steps};
 use crate::{cargo, target};
 
-/// How often stages are killed in each run of the suite.
-const KILLS: usize = 2000;
-
 pub fn run(steps: &mut Steps) -> Result {
     let work = Work::new()?;
     let tools = steps.run("tools", || tools::find(&work))?;
@@ -25,11 +22,11 @@ pub fn run(steps: &mut Steps) -> Result {
     steps.run("word count", || jobs::word_count(&work))?;
     steps.run("build-like batch", jobs::build)?;
     steps.run("stages of one's own", || jobs::own_stages(&work))?;
+    steps.run("soak", proofs::soak)?;
     steps.run("loom", proofs::loom)?;
     let sdks = steps.run("SDKs", || sdk::install(&work))?;
     steps.run("stages in Python", || sdk::python_tests(&sdks))?;
     steps.run("Rust to Python to C to Rust", || sdk::polyglot(&work, &sdks))?;
-    steps.run("chaos", || crate::chaos::suite(KILLS))?;
     steps.run("promtool", || exporter::promtool(&tools, &work))?;
     steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;
