@@ -156,15 +156,25 @@ impl Connection {
 
     /// Asks and waits for the answer.
     pub fn ask(&self, request: &Request) -> Result<(Answer, Vec<OwnedFd>), Error> {
-        let packet = serde_json::to_vec(request).map_err(|e| Error::Nonsense(e.to_string()))?;
-        match socket::send(&self.socket, &packet, &[]) {
-            // It may have said why before it hung up.
-            Err(e) if !is_gone(&e) => return Err(Error::Io(e)),
-            _ => {}
-        }
+        self.send(request)?;
         if !socket::wait_readable(&self.socket, Some(ANSWER_WITHIN)).map_err(Error::Io)? {
             return Err(Error::Silent);
         }
+        self.receive()
+    }
+
+    /// Asks; the answer is there once the socket can be read.
+    pub fn send(&self, request: &Request) -> Result<(), Error> {
+        let packet = serde_json::to_vec(request).map_err(|e| Error::Nonsense(e.to_string()))?;
+        match socket::send(&self.socket, &packet, &[]) {
+            // It may have said why before it hung up.
+            Err(e) if !is_gone(&e) => Err(Error::Io(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer to what was [sent](Self::send).
+    pub fn receive(&self) -> Result<(Answer, Vec<OwnedFd>), Error> {
         let mut buffer = vec![0; MAX_ANSWER];
         let received = match socket::receive(&self.socket, &mut buffer) {
             // Told once, before what it had sent, if it left something of ours unread.
@@ -180,11 +190,6 @@ impl Connection {
             Ok(answer) => Ok((answer, fds)),
             Err(e) => Err(Error::Nonsense(e.to_string())),
         }
-    }
-
-    /// Waits until the run hangs up; false when `timeout` has passed first.
-    pub fn hangs_up_within(&self, timeout: Duration) -> io::Result<bool> {
-        socket::wait_readable(&self.socket, Some(timeout)) // it never speaks unasked
     }
 }
 

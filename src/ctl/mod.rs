@@ -11,8 +11,8 @@ mod server;
 
 pub use client::{Connection, Error, NotFound, all, find};
 pub use packets::{
-    Answer, ConsumerStat, EdgeState, MAX_ANSWER, ObjectPlace, ObjectStat, PAGE_ENTRIES, Place, Request, RingStat,
-    VERSION,
+    Answer, Blocks, ConsumerStat, EdgeState, MAX_ANSWER, ObjectPlace, ObjectStat, PAGE_ENTRIES, Place, Request,
+    RingMemory, RingStat, VERSION,
 };
 pub use server::{Next, Reply, Server};
 

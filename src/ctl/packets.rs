@@ -34,6 +34,8 @@ pub enum Request {
     },
     /// Is there anything to watch on this edge?
     Edge { edge: String },
+    /// Let me look on at one of its rings.
+    Tap { edge: String, ring: u32 },
 }
 
 /// Where in the order of a run's rings one stands: its gang, and its number there.
@@ -68,6 +70,8 @@ pub enum Answer {
         next: Option<ObjectPlace>,
     },
     Edge(EdgeState),
+    /// With it come the descriptors of the ring's memory, all to read: head, ring, slab (if it has one), every cursor.
+    Tap(RingMemory),
     Refused {
         reason: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,10 +85,32 @@ pub enum Answer {
 pub enum EdgeState {
     /// Its stages have not started yet.
     Waiting,
-    /// Its rings can be watched.
-    Open { rings: u32 },
+    /// Its rings can be watched: these many, and made anew so often since the run began, with the stages at their ends.
+    Open { rings: u32, anew: u32 },
     /// Its stages have ended.
     Ended,
+}
+
+/// What one must know of a ring to look on at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingMemory {
+    pub ring_bytes: u64,
+    pub slab_bytes: u64,
+    /// What becomes of a message for which there is no room, as the ring's head says it.
+    pub on_full: u32,
+    /// The stage that writes it.
+    pub producer: String,
+    /// If its messages are blocks of messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Blocks>,
+}
+
+/// How the messages of a block are framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocks {
+    Lines,
+    U32le,
 }
 
 /// One ring: what one producer has written, for whom. Counters are as of now and only grow.
@@ -98,6 +124,12 @@ pub struct RingStat {
     pub capacity_bytes: u64,
     pub messages: u64,
     pub bytes: u64,
+    /// What there was no room for.
+    pub dropped: u64,
+    /// The most of its capacity that was in use at once, as far as the producer has looked.
+    pub high_water_bytes: u64,
+    /// How many times 1, 2–3, 4–7 … messages were sent at once.
+    pub batches: Vec<u64>,
     /// How long the producer has waited for room.
     pub blocked_s: f64,
     /// It waits right now.
@@ -126,7 +158,9 @@ pub struct ConsumerStat {
     /// Read, as of its last release.
     pub messages: u64,
     pub bytes: u64,
-    /// What it has not released, headers counted.
+    /// Missed, since they were dropped.
+    pub dropped: u64,
+    /// What was sent and it has not released.
     pub backlog_bytes: u64,
     /// How long it has waited for messages.
     pub waited_s: f64,

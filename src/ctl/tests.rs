@@ -16,9 +16,11 @@ fn reply(request: Request) -> Reply {
         Request::Hello => {
             Answer::Hello { version: VERSION, run: RUN.into(), pipeline: "clicks".into(), pid: std::process::id() }
         }
-        Request::Edge { .. } => Answer::Edge(EdgeState::Open { rings: 3 }),
+        Request::Edge { .. } => Answer::Edge(EdgeState::Open { rings: 3, anew: 0 }),
         Request::Objects { .. } => Answer::Objects { objects: Vec::new(), next: None },
-        Request::Stat { .. } => Answer::Refused { reason: "x".repeat(2 * MAX_ANSWER), help: None },
+        Request::Stat { .. } | Request::Tap { .. } => {
+            Answer::Refused { reason: "x".repeat(2 * MAX_ANSWER), help: None }
+        }
     };
     (answer, Vec::new())
 }
@@ -61,7 +63,7 @@ fn a_run_is_found_by_id_prefix_and_pipeline() {
             let found = find(folders, word).unwrap_or_else(|e| panic!("{word}: {e}"));
             assert_eq!((found.run.as_str(), found.pipeline.as_str()), (RUN, "clicks"));
             let (answer, fds) = found.ask(&Request::Edge { edge: "e".into() }).unwrap();
-            assert_eq!((answer, fds.len()), (Answer::Edge(EdgeState::Open { rings: 3 }), 0));
+            assert_eq!((answer, fds.len()), (Answer::Edge(EdgeState::Open { rings: 3, anew: 0 }), 0));
         }
         let told = |word| find(folders, word).unwrap_err().to_string();
         assert!(told("clikcs").ends_with("did you mean `clicks`?"), "{}", told("clikcs"));

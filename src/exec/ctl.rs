@@ -6,14 +6,14 @@ use std::ops::Bound;
 use nexusflow_sys::event::{Epoll, EventFlags};
 
 use super::Context;
-use super::wiring::{Gang, Ring};
+use super::wiring::{Gang, Ring, packed};
 use crate::ctl::{
-    Answer, ConsumerStat, EdgeState, Next, ObjectPlace, ObjectStat, PAGE_ENTRIES, Place, Reply, Request, RingStat,
-    Server, VERSION,
+    Answer, Blocks, ConsumerStat, EdgeState, Next, ObjectPlace, ObjectStat, PAGE_ENTRIES, Place, Reply, Request,
+    RingMemory, RingStat, Server, VERSION,
 };
 use crate::diag::{Diagnostic, codes, did_you_mean};
 use crate::pipeline::{EdgeId, GangId, StageId};
-use crate::spec::Kind;
+use crate::spec::{Framing, Kind};
 
 /// Edges named to one who asked for another.
 const MAX_NAMED: usize = 16;
@@ -24,6 +24,8 @@ pub(super) struct RunSocket {
     server: Option<Server>,
     /// Their edges have been and are no more.
     dissolved: BTreeSet<GangId>,
+    /// How often gangs have begun anew, those that have.
+    anew: BTreeMap<GangId, u32>,
 }
 
 impl RunSocket {
@@ -58,7 +60,7 @@ impl RunSocket {
     /// A client has something to say, or can take more.
     pub fn serve(&mut self, client: u32, epoll: &Epoll, first: u64, cx: &Context, gangs: &BTreeMap<GangId, Gang>) {
         let Some(server) = &mut self.server else { return };
-        let edges = Edges { cx, gangs, dissolved: &self.dissolved };
+        let edges = Edges { cx, gangs, dissolved: &self.dissolved, anew: &self.anew };
         let next = server.serve(client as usize, |request| edges.answer(request));
         let Some(socket) = server.socket(client as usize) else { return };
         let token = first | u64::from(client);
@@ -71,6 +73,11 @@ impl RunSocket {
             let _ = epoll.delete(socket);
             server.close(client as usize);
         }
+    }
+
+    /// The gang's edges are made again.
+    pub fn begins_anew(&mut self, gang: GangId) {
+        *self.anew.entry(gang).or_default() += 1;
     }
 
     /// The gang's edges are no more.
@@ -93,11 +100,16 @@ struct Edges<'a> {
     cx: &'a Context,
     gangs: &'a BTreeMap<GangId, Gang>,
     dissolved: &'a BTreeSet<GangId>,
+    anew: &'a BTreeMap<GangId, u32>,
 }
 
 impl Edges<'_> {
     fn answer(&self, request: Request) -> Reply {
         let answer = match request {
+            Request::Tap { edge, ring } => match self.edge(&edge).and_then(|id| self.tap(id, ring)) {
+                Ok(reply) => return reply,
+                Err(refused) => Err(refused),
+            },
             Request::Hello => Ok(Answer::Hello {
                 version: VERSION,
                 run: self.cx.run_id.clone(),
@@ -162,10 +174,34 @@ impl Edges<'_> {
     fn state(&self, edge: EdgeId) -> EdgeState {
         let gang = self.gang_of(edge);
         match self.gangs.get(&gang) {
-            Some(gang) if gang.is_open() => EdgeState::Open { rings: gang.rings_of(edge).count() as u32 },
+            Some(open) if open.is_open() => EdgeState::Open {
+                rings: open.rings_of(edge).count() as u32,
+                anew: self.anew.get(&gang).copied().unwrap_or_default(),
+            },
             None if self.dissolved.contains(&gang) => EdgeState::Ended,
             _ => EdgeState::Waiting,
         }
+    }
+
+    /// A ring's memory, to look on.
+    fn tap(&self, edge: EdgeId, ring: u32) -> Result<Reply, Answer> {
+        let refused = |reason: String| Answer::Refused { reason, help: None };
+        let name = || &self.cx.pipeline.edge(edge).name;
+        let gang = self.gangs.get(&self.gang_of(edge)).filter(|gang| gang.is_open());
+        let gang = gang.ok_or_else(|| refused(format!("edge `{}` is not open", name())))?;
+        let found = gang.rings_of(edge).nth(ring as usize);
+        let found = found.ok_or_else(|| refused(format!("edge `{}` has no ring {ring}", name())))?;
+        let fds = found.segment.tap_fds().map_err(|e| refused(e.to_string()))?;
+        let shape = found.segment.shape();
+        let producer = self.name(found.plan.producer);
+        let blocks = match packed(self.cx, edge) {
+            Some(Framing::Lines) => Some(Blocks::Lines),
+            Some(Framing::U32le) => Some(Blocks::U32le),
+            Some(Framing::Raw) | None => None,
+        };
+        let (ring_bytes, slab_bytes, on_full) = (shape.ring, shape.slab, shape.on_full as u32);
+        let memory = RingMemory { ring_bytes, slab_bytes, on_full, producer, blocks };
+        Ok((Answer::Tap(memory), fds))
     }
 
     fn gang_of(&self, edge: EdgeId) -> GangId {
@@ -234,6 +270,7 @@ impl Edges<'_> {
             consumer: self.name(owner),
             messages: c.messages,
             bytes: c.bytes,
+            dropped: c.dropped,
             backlog_bytes: c.backlog_bytes,
             waited_s: c.waited.as_secs_f64(),
             waits: c.sleeps,
@@ -246,6 +283,9 @@ impl Edges<'_> {
             capacity_bytes: ring.segment.capacity(),
             messages: stats.messages,
             bytes: stats.bytes,
+            dropped: stats.dropped,
+            high_water_bytes: stats.high_water_bytes,
+            batches: stats.batches.to_vec(),
             blocked_s: stats.blocked.as_secs_f64(),
             producer_waits: stats.producer_sleeps,
             consumers: consumers.collect(),

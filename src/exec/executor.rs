@@ -343,6 +343,7 @@ impl<'a> Executor<'a> {
     /// Most gangs are one stage without edges, and nothing is to be made for them.
     fn prepare(&mut self, id: GangId) {
         if let Some(old) = self.gangs.remove(&id) {
+            self.run_socket.begins_anew(id);
             let emptied = self.emptied.entry(id).or_default();
             old.edges_ended(&self.cx, emptied);
             emptied.iter_mut().for_each(|edge| edge.backlog_bytes = 0); // which nobody will read

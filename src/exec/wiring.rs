@@ -165,7 +165,7 @@ impl Gang {
                 ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;
-            let packed = is_packed(cx, edge, id).then(|| Arc::new(Tallies::new(plan.consumers.len())));
+            let packed = packed(cx, id).map(|_| Arc::new(Tallies::new(plan.consumers.len())));
             self.rings.push(Ring { plan, segment, packed });
         }
         Ok(())
@@ -422,9 +422,10 @@ pub(super) fn own_edges(cx: &Context, id: StageId) -> impl Iterator<Item = (Edge
     inputs.chain(outputs).filter(move |&(e, _)| !bound(e))
 }
 
-/// Whether the rings of an edge carry blocks of messages: unmodified programs at both ends, which frame alike. When each
-/// message goes its own way, or may be dropped, it must stand for itself.
-fn is_packed(cx: &Context, edge: &Edge, id: EdgeId) -> bool {
+/// Whether the rings of an edge carry blocks of messages, and how those are framed in them: unmodified programs at both
+/// ends, which frame alike. When each message goes its own way, or may be dropped, it must stand for itself.
+pub(super) fn packed(cx: &Context, id: EdgeId) -> Option<Framing> {
+    let edge = cx.pipeline.edge(id);
     let framing = |&stage: &StageId| {
         let stage = cx.pipeline.stage(stage);
         match (&stage.stdin, &stage.stdout) {
@@ -434,12 +435,13 @@ fn is_packed(cx: &Context, edge: &Edge, id: EdgeId) -> bool {
         }
     };
     let mut framings = edge.from.iter().chain(&edge.to).map(framing);
-    let Some(Some(first @ (Framing::Lines | Framing::U32le))) = framings.next() else { return false };
+    let Some(Some(first @ (Framing::Lines | Framing::U32le))) = framings.next() else { return None };
     // The longest message and what frames it must fit as ever.
-    edge.delivery == Delivery::Broadcast
+    let packed = edge.delivery == Delivery::Broadcast
         && edge.on_full == OnFull::Block
         && edge.max_message.saturating_add(MAX_FRAME) <= edge.capacity / 2
-        && framings.all(|framing| framing == Some(first))
+        && framings.all(|framing| framing == Some(first));
+    packed.then_some(first)
 }
 
 pub(super) fn by(by: By) -> protocol::By {

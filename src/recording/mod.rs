@@ -3,6 +3,7 @@
 //! A file is only ever appended to, and each record carries its own checksum: one that was cut off, because its recorder
 //! was killed or the disk was full, can be read up to there, and is known to be cut off.
 
+pub mod blocks;
 mod crc;
 mod reader;
 mod spool;

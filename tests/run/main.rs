@@ -9,6 +9,7 @@ mod objects;
 mod order;
 mod orphans;
 mod record;
+mod recordings;
 mod restarts;
 mod sdk;
 mod services;

@@ -1,6 +1,8 @@
 //! `nexusflow edge`: how the edges of a running pipeline do, and recordings of what goes over them. One file per verb.
 
 mod cat;
+mod record;
+mod recorder;
 mod replay;
 mod shown;
 mod stat;
@@ -22,6 +24,7 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug, Subcommand)]
 pub enum Edge {
     Stat(stat::Args),
+    Record(record::Args),
     Cat(cat::Args),
     Replay(replay::Args),
 }
@@ -29,6 +32,7 @@ pub enum Edge {
 pub fn run(verb: Edge) -> ExitCode {
     let done = match verb {
         Edge::Stat(args) => stat::run(&args),
+        Edge::Record(args) => record::run(&args),
         Edge::Cat(args) => cat::run(&args),
         Edge::Replay(args) => replay::run(&args),
     };

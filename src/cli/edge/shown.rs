@@ -26,13 +26,16 @@ pub fn rings(run: &str, rings: &[RingStat]) -> String {
         ("MESSAGES", Align::Right),
         ("BYTES", Align::Right),
         ("UNREAD", Align::Right),
+        ("MOST", Align::Right),
+        ("DROPPED", Align::Right),
         ("WAITED", Align::Right),
+        ("BATCH", Align::Right),
         ("NOW", Align::Left),
     ];
     table(heading, &rows.collect::<Vec<_>>())
 }
 
-fn producer(ring: &RingStat) -> [String; 7] {
+fn producer(ring: &RingStat) -> [String; 10] {
     let unread = ring.consumers.iter().map(|c| c.backlog_bytes).max().unwrap_or(0);
     [
         ring.edge.clone(),
@@ -40,12 +43,23 @@ fn producer(ring: &RingStat) -> [String; 7] {
         ring.messages.to_string(),
         bytes(ring.bytes),
         format!("{} of {}", bytes(unread), bytes(ring.capacity_bytes)),
+        bytes(ring.high_water_bytes),
+        ring.dropped.to_string(),
         duration(ring.blocked_s),
+        batch(ring),
         if ring.producer_waits { "waits for room" } else { "" }.into(),
     ]
 }
 
-fn consumer(c: &ConsumerStat) -> [String; 7] {
+/// How many messages were sent at once, on average.
+fn batch(ring: &RingStat) -> String {
+    match ring.batches.iter().fold(0, |sum: u64, n| sum.saturating_add(*n)) {
+        0 => String::new(),
+        publications => format!("{:.1}", ring.messages as f64 / publications as f64),
+    }
+}
+
+fn consumer(c: &ConsumerStat) -> [String; 10] {
     let now = match c {
         ConsumerStat { detached: true, .. } => "has left",
         ConsumerStat { waits: true, .. } => "waits",
@@ -57,7 +71,10 @@ fn consumer(c: &ConsumerStat) -> [String; 7] {
         c.messages.to_string(),
         bytes(c.bytes),
         bytes(c.backlog_bytes),
+        String::new(),
+        c.dropped.to_string(),
         duration(c.waited_s),
+        String::new(),
         now.into(),
     ]
 }
@@ -195,7 +212,7 @@ pub fn lost(lost: Lost) -> String {
         (Some(0), _) => "nothing".into(),
         (Some(n), Some(b)) => format!("{n} messages, {}", bytes(b)),
         (Some(n), None) => format!("{n} messages"),
-        (None, Some(b)) => format!("{}, headers counted; nobody knows how many messages", bytes(b)),
+        (None, Some(b)) => format!("{} with what frames them, and nobody knows how many messages", bytes(b)),
         (None, None) => "nobody knows how much".into(),
     }
 }

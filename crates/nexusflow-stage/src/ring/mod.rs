@@ -17,6 +17,7 @@ mod records;
 mod segment;
 mod slab;
 pub(crate) mod steps;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -27,6 +28,7 @@ pub use layout::{LARGE, MAX_CAPACITY, MAX_CONSUMERS, MIN_CAPACITY, VERSION as LA
 pub use producer::{Producer, Reservation};
 pub(crate) use producer::{Savepoint, wait_any_room};
 pub use segment::{ConsumerStats, OnFull, Segment, SegmentOptions, Stats};
+pub use tap::{Missed, Tap, Tapped};
 pub(crate) use wait::Spinner;
 pub use wait::{Bell, MAX_SLEEP, Until, WaitMode};
 

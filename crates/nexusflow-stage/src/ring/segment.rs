@@ -10,7 +10,7 @@ use nexusflow_sys::{futex, memfd};
 use super::counts::{Counter, Counts};
 use super::layout::{self, DETACHED, Header};
 use super::records::find_tail;
-use super::{Consumer, Geometry, Producer, Shape, WaitMode, poisoned};
+use super::{Consumer, Geometry, Producer, Shape, Tap, WaitMode, poisoned};
 use crate::error::{Error, Result};
 use crate::memory::{Hugepages, Memory, make};
 
@@ -187,6 +187,18 @@ impl Segment {
             .chain([self.cursors[i].0.try_clone()])
             .collect::<std::io::Result<_>>()
             .map_err(Error::io("hand a ring out"))
+    }
+
+    /// What is sent to who looks on: head, ring and slab (if there is one), then every cursor, all to read.
+    pub fn tap_fds(&self) -> Result<Vec<OwnedFd>> {
+        let memory = [Some(&self.head.0), Some(&self.ring), self.slab.as_ref()];
+        let all = memory.into_iter().flatten().chain(self.cursors.iter().map(|(fd, _)| fd));
+        all.map(|fd| memfd::read_only(fd.as_fd())).collect::<std::io::Result<_>>().map_err(Error::io("hand a ring out"))
+    }
+
+    /// Who looks on, in this process.
+    pub fn tap(&self) -> Result<Tap> {
+        Tap::from_fds(&self.edge, self.shape(), self.tap_fds()?)
     }
 
     /// The producer, in this process.

@@ -12,6 +12,7 @@ use super::*;
 mod death;
 mod drops;
 mod large;
+mod tap;
 
 const LONG: Duration = Duration::from_secs(60);
 
