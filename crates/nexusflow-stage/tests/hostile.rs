@@ -1,5 +1,8 @@
 //! A peer that writes nonsense into the shared memory poisons the edge. It never crashes or holds up who uses it.
 
+#[path = "hostile/driver.rs"]
+mod driver;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -7,6 +10,8 @@ use std::time::Duration;
 use nexusflow_stage::Error;
 use nexusflow_stage::ring::{Next, Producer, Segment, SegmentOptions, Until, WaitMode};
 use proptest::prelude::*;
+
+use driver::expected;
 
 const CAPACITY: u64 = 4096;
 
@@ -35,19 +40,6 @@ fn scribble(file: &File, all: &[(u64, Vec<u8>)]) {
     for (at, bytes) in all {
         file.write_all_at(bytes, *at).unwrap();
     }
-}
-
-/// Errors that nonsense may cause.
-fn expected(e: &Error) -> bool {
-    matches!(
-        e,
-        Error::Poisoned { .. }
-            | Error::TimedOut
-            | Error::Closed { .. }
-            | Error::Finished { .. }
-            | Error::TooLong { .. }
-            | Error::Io { .. }
-    )
 }
 
 proptest! {
@@ -156,4 +148,50 @@ fn scribbling_while_the_reader_reads_is_harmless() {
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// splitmix64.
+fn random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*seed ^ *seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+#[test]
+fn games_with_an_attacker_end() {
+    for game in 0..1000 {
+        let mut seed = game;
+        let bytes: Vec<u8> = (0..random(&mut seed) % 150).flat_map(|_| random(&mut seed).to_le_bytes()).collect();
+        driver::play(&bytes);
+    }
+}
+
+#[test]
+fn an_attacker_may_strike_at_any_moment() {
+    for game in 0..40 {
+        let segment = driver::segment((game * 37 % 256) as u8);
+        let attacker = driver::Attacker::new(&segment);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let mut seed = game;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    attacker.strike(&mut || random(&mut seed));
+                }
+            });
+            let mut seed = !game;
+            let mut ends = driver::Ends::new(&segment);
+            for _ in 0..300 {
+                ends.go(&segment, random(&mut seed) as u8, random(&mut seed) as usize % 65536);
+            }
+            ends.finish(&segment);
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn descriptors_that_are_none_of_a_segment_are_refused() {
+    driver::wrong_descriptors();
 }
