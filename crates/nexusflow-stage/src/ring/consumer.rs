@@ -10,7 +10,7 @@ use super::counts::{Counter, Counts};
 use super::layout::{self, DETACHED, WORD};
 use super::records::{self, Place, Record};
 use super::steps::put;
-use super::wait::Spinner;
+use super::wait::Patience;
 use super::{Geometry, MAX_SLEEP, OnFull, Shape, Until, WaitMode, check_magic, is_position, poisoned, segment};
 use crate::error::{Error, Result};
 
@@ -31,6 +31,7 @@ pub struct Consumer {
     /// As of `released`.
     counts: Counts,
     counter: Counter,
+    patience: Patience,
     waited_ns: u64,
     /// Where the oldest may be dropped: the cursor says that it is being read from, so that nothing is taken away.
     reading: bool,
@@ -145,6 +146,7 @@ impl Consumer {
             released,
             announced: released,
             counts,
+            patience: Patience::default(),
             waited_ns,
             reading,
             copy: None,
@@ -216,11 +218,6 @@ impl Consumer {
         self.copy.as_deref().map(|map| Bytes { map, at: 0, len })
     }
 
-    /// Whether what is not being read may be taken away to make room.
-    pub fn loses_oldest(&self) -> bool {
-        self.view.geometry.on_full == OnFull::DropOldest
-    }
-
     /// The copy of the message that was taken last, if there is one, for who needs it longer.
     pub(crate) fn keep_copy(&mut self) -> Option<WriteMap> {
         self.copy.take()
@@ -290,7 +287,7 @@ impl Consumer {
         Counts { position, ..counts }
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_as(&mut self, counts: Counts) {
         self.counter.write(&self.cursor, &counts);
         (self.counts, self.released) = (counts, counts.position);
@@ -322,6 +319,7 @@ impl Consumer {
     }
 
     /// Wakes a producer that sleeps for the room we gave back: for as much as it asked for, or for any.
+    #[cold]
     fn announce(&mut self, any: bool) {
         self.announced = self.released;
         fence(Ordering::SeqCst);
@@ -365,13 +363,18 @@ impl Consumer {
         Ok(())
     }
 
+    /// Whether what is not being read may be taken away to make room.
+    pub fn loses_oldest(&self) -> bool {
+        self.view.geometry.on_full == OnFull::DropOldest
+    }
+
     /// Takes no part any more. What it had not released is lost to it; others go on.
     pub fn detach(self) {
         segment::detach(&self.cursor);
     }
 
     /// What lies at the read position, its header read at most once.
-    #[inline]
+    #[inline(always)]
     fn look(&mut self) -> Result<Record> {
         if self.view.geometry.indexed() {
             return self.look_where_some_are_missing();
@@ -441,6 +444,30 @@ impl Consumer {
         self.view.geometry.indexed() && announced != self.reader.position | 1
     }
 
+    /// A second mapping of the ring, for somebody else to sleep on.
+    #[cfg(not(loom))]
+    pub(crate) fn ring_again(&self) -> std::io::Result<ReadMap> {
+        self.view.ring.again(self.view.geometry.capacity as usize)
+    }
+
+    /// Whether its producer wakes nobody.
+    #[cfg(not(loom))]
+    pub(crate) fn spins(&self) -> bool {
+        self.view.geometry.wait == WaitMode::Spin
+    }
+
+    /// Asks the producer to wake who sleeps for what comes next, which somebody else will do. Where in the ring, and
+    /// what is there until then; `None` if the end was seen.
+    #[cfg(not(loom))]
+    pub(crate) fn ask_to_be_woken(&mut self) -> Option<(usize, u32)> {
+        if self.reader.ended {
+            return None;
+        }
+        put(self.cursor.atomic64(layout::C_SLEEPING), self.reader.position | 1, Ordering::SeqCst);
+        self.announce(true);
+        Some((self.reader.offset, layout::not_ready(self.reader.position) as u32))
+    }
+
     /// The half of the next header that changes when something is published there, and what it is until then.
     fn watched(&self) -> (&Word32, u32) {
         (self.view.ring.word32(self.reader.offset), layout::not_ready(self.reader.position) as u32)
@@ -459,7 +486,7 @@ impl View {
 }
 
 impl Reader {
-    #[inline]
+    #[inline(always)]
     fn look(&mut self, view: &View, released: u64) -> std::result::Result<Record, &'static str> {
         if let Some(place) = self.current {
             return Ok(Record::Message(place));
@@ -539,7 +566,12 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
     let Some(first) = modes.next() else { return Ok(()) };
     // The producer of a ring that spins wakes nobody: one such ring, and all are spun on.
     let spins = modes.any(|mode| mode == WaitMode::Spin);
-    let mut spinner = Spinner::new(if spins { WaitMode::Spin } else { first });
+    let waiter = &mut consumers[0];
+    if let Some(cpu) = waiter.patience.introduce(first) {
+        put(waiter.cursor.atomic64(layout::C_CPU), cpu.into(), Ordering::Relaxed);
+    }
+    let theirs = waiter.view.head.word64(layout::H_CPU).load(Ordering::Relaxed) as u32;
+    let mut spinner = waiter.patience.spinner(if spins { WaitMode::Spin } else { first }, theirs);
     let result = loop {
         match any_ready(consumers) {
             Ok(false) => {}
@@ -556,9 +588,10 @@ pub fn wait_any(consumers: &mut [Consumer], until: Until<'_>) -> Result<()> {
         }
     };
     let ns = spinner.elapsed_ns();
+    // Of several rings of one edge the time is counted once.
+    let first = &mut consumers[0];
+    first.patience.learn(&spinner);
     if ns > 0 {
-        // Of several rings of one edge the time is counted once.
-        let first = &mut consumers[0];
         first.waited_ns = first.waited_ns.wrapping_add(ns);
         put(first.cursor.atomic64(layout::C_WAITED_NS), first.waited_ns, Ordering::Relaxed);
     }

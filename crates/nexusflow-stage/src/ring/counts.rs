@@ -90,7 +90,7 @@ impl Counter {
         Self { at, older: if first_is_current { SLOT } else { 0 }, positions: (current.position, current.position) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, map: &WriteMap, counts: &Counts) {
         let at = self.at + self.older;
         // Not before the other slot is whole.

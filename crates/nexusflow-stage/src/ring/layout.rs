@@ -14,9 +14,15 @@ pub const MAX_CONSUMERS: usize = 128;
 const _: () = assert!(MAX_CONSUMERS + 3 <= nexusflow_sys::socket::MAX_FDS);
 
 /// Messages of at least so many bytes lie in the slab, if there is one.
+///
+/// Measured with `ring_bench throughput`, once as it is (`inline`: all in a ring of 1 MiB) and once with 4 KiB here, between
+/// two cores of one L3: in GB/s, ring and slab, 8.0 and 7.3 at 4 KiB, 9.8 and 7.9 at 8 KiB, 11.2 and 8.4 at 16 KiB, 12.1
+/// and 8.4 at 32 KiB, 11.7 and 8.9 at 128 KiB: there a ring that fits the L2 is never the worse. Between two CPUs that share
+/// an L2 the slab is the better one from about 32 KiB on, 3.3 times as fast as a ring of 8 MiB: so it is kept at that.
 pub const LARGE: usize = 32 * 1024;
 /// The longest ring beside a slab: it holds the small messages, and a reference for each large one.
 pub const MAX_RING_BESIDE_SLAB: u64 = 4 << 20;
+const _: () = assert!(MAX_CAPACITY / GRAIN < 1 << 32);
 /// Extents of the slab begin at multiples of this and take multiples of it.
 pub const GRAIN: u64 = 64;
 
@@ -30,6 +36,8 @@ pub const H_CONSUMERS: usize = 32;
 pub const H_ON_FULL: usize = 36;
 /// By the producer: 0, or 1 + the position it wants released before it is woken.
 pub const H_SLEEPING: usize = 128;
+/// By the producer: 0, or 1 + the only CPU it may use.
+pub const H_CPU: usize = 136;
 /// By the producer: nothing of the ring behind this position has been written over yet.
 pub const H_CLAIM: usize = 256;
 /// By the producer: how many extents of the slab it has taken so far, and the last two of them: `n` in word `n % 2`.
@@ -56,6 +64,8 @@ pub const C_WAKES: usize = 192;
 pub const C_DETACHED: usize = 200;
 /// By the consumer: 0, or 1 + the position of the record it waits for.
 pub const C_SLEEPING: usize = 256;
+/// By the consumer: 0, or 1 + the only CPU it may use.
+pub const C_CPU: usize = 208;
 /// By the consumer, to count: two slots, see `counts`.
 pub const C_COUNTS: usize = 320;
 pub const C_WAITED_NS: usize = 384;
@@ -135,7 +145,7 @@ pub enum Header {
 }
 
 /// Reads the word that lies at `position`; `room` bytes are there for its record and the header behind it.
-#[inline]
+#[inline(always)]
 pub fn read(word: u64, position: u64, room: u64) -> Result<Header, &'static str> {
     let (len, what) = ((word >> 32) as usize, word as u32 & 3);
     if word as u32 != low(position, what) {
@@ -188,6 +198,5 @@ mod tests {
         assert_eq!(record_len(1), 16);
         assert_eq!(max_message(8), 0);
         assert!(max_message(MAX_CAPACITY) <= u64::from(u32::MAX));
-        assert!(MAX_CAPACITY / GRAIN < 1 << 32);
     }
 }

@@ -14,7 +14,7 @@ use super::layout::{self, DETACHED, WORD};
 use super::records::{self, Place, Record, Tail, find_tail};
 use super::slab::{Extent, Extents};
 use super::steps::put;
-use super::wait::Spinner;
+use super::wait::{Patience, Spinner};
 use super::{Geometry, MAX_CONSUMERS, MAX_SLEEP, OnFull, Shape, Until, WaitMode, check_magic, is_position, poisoned};
 use crate::error::{Error, Result};
 pub(crate) use several::{Savepoint, wait_any_room};
@@ -23,6 +23,9 @@ pub(crate) use several::{Savepoint, wait_any_room};
 const GENEROUS_SLEEP: Duration = Duration::from_millis(1);
 /// The ring is claimed in so many steps.
 const CLAIMS: u64 = 8;
+/// How far ahead of its writing it asks for cache lines, which others have read meanwhile: for some messages, and little
+/// enough to stay in the nearest cache.
+const PREFETCH: u64 = 512;
 
 /// The one writer of a ring.
 ///
@@ -38,8 +41,9 @@ pub struct Producer {
     cursors: Vec<Cursor>,
     /// The first of `cursors` that is not known to be detached.
     live: usize,
-    /// Messages of at least so many bytes go into the slab.
-    large: usize,
+    /// Longer messages go into the slab, if there is one.
+    inline_max: usize,
+    max_message: usize,
     /// Behind what is staged, and where in the ring that is.
     position: u64,
     offset: usize,
@@ -52,9 +56,12 @@ pub struct Producer {
     slowest: u64,
     slowest_is: usize,
     claim: u64,
+    /// Up to where cache lines were asked for.
+    prefetched: u64,
     high_water: u64,
     counts: Counts,
     counter: Counter,
+    patience: Patience,
     blocked_ns: u64,
     ended: bool,
     /// There is no room for the message that is about to be reserved: it will be dropped.
@@ -154,7 +161,11 @@ impl Producer {
             geometry,
             cursors,
             live: 0,
-            large: layout::LARGE.min(shape.ring as usize / 4),
+            inline_max: match shape.slab {
+                0 => shape.max_message() as usize,
+                _ => layout::LARGE.min(shape.ring as usize / 4) - 1,
+            },
+            max_message: shape.max_message() as usize,
             position: 0,
             offset: 0,
             staged: None,
@@ -162,10 +173,12 @@ impl Producer {
             limit: 0,
             slowest: 0,
             slowest_is: 0,
+            prefetched: 0,
             claim: word(layout::H_CLAIM),
             high_water: word(layout::H_HIGH_WATER),
             counter: Counter::new(&head, layout::H_COUNTS, &counts),
             counts,
+            patience: Patience::default(),
             blocked_ns: word(layout::H_BLOCKED_NS),
             ended: false,
             drops: false,
@@ -216,7 +229,7 @@ impl Producer {
 
     /// Bytes of the longest message.
     pub fn max_message(&self) -> usize {
-        self.geometry.shape().max_message() as usize
+        self.max_message
     }
 
     /// Where the next message will lie: it grows by what records take, headers counted.
@@ -273,7 +286,7 @@ impl Producer {
         if self.drops {
             return self.reserved_to_drop(len);
         }
-        let extent = if self.is_large(len) { self.slab.as_mut().and_then(|slab| slab.pending.take()) } else { None };
+        let extent = if self.is_large(len) { self.pending() } else { None };
         debug_assert!(self.position + (self.record_len(len) + WORD) as u64 <= self.limit);
         debug_assert!(extent.map_or(!self.is_large(len), |e| e.len >= len as u64));
         Reservation { producer: self, len, place: extent.map_or(Room::Ring, Room::Slab) }
@@ -286,6 +299,11 @@ impl Producer {
             self.scratch.resize(len, 0);
         }
         Reservation { producer: self, len, place: Room::Scratch }
+    }
+
+    #[cold]
+    fn pending(&mut self) -> Option<Extent> {
+        self.slab.as_mut()?.pending.take()
     }
 
     /// Room for a message of at most `len` bytes, if there is now. Where messages may be dropped there always is.
@@ -315,9 +333,23 @@ impl Producer {
         self.make_visible(offset, word, position);
         self.counts.position = self.position;
         self.counter.write(&self.head, &self.counts);
+        self.prefetch();
         let kind = (messages.ilog2() as usize).min(layout::BATCHES - 1);
         let batches = self.head.atomic64(layout::H_BATCHES + 8 * kind);
         put(batches, batches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Asks for the cache lines of what will be written next, while nobody waits for it.
+    #[inline]
+    fn prefetch(&mut self) {
+        let ahead = (self.position + PREFETCH).min(self.limit);
+        let mut at = self.prefetched.max(self.position + 64) & !63;
+        while at < ahead {
+            let behind = (at - self.position) as usize;
+            self.ring.will_write(self.offset + behind);
+            at += 64;
+        }
+        self.prefetched = at;
     }
 
     /// Where the first staged message lies, and the header that makes it and all others visible: what a journal keeps, to
@@ -378,7 +410,7 @@ impl Producer {
 
     #[inline]
     fn is_large(&self, len: usize) -> bool {
-        len >= self.large && self.slab.is_some()
+        len > self.inline_max
     }
 
     /// What a message of `len` bytes takes in the ring.
@@ -418,8 +450,7 @@ impl Producer {
 
     #[inline]
     fn make_room(&mut self, len: usize, until: Until<'_>) -> Result<()> {
-        let needed = self.needed(len)?;
-        if needed <= self.limit && !self.is_large(len) { Ok(()) } else { self.wait_for_room(len, needed, until) }
+        if self.fits(len) { Ok(()) } else { self.wait_for_room(len, until) }
     }
 
     /// Looks whether there is room now: claims it, and takes an extent for a large message.
@@ -506,7 +537,8 @@ impl Producer {
     }
 
     #[cold]
-    fn wait_for_room(&mut self, len: usize, needed: u64, until: Until<'_>) -> Result<()> {
+    fn wait_for_room(&mut self, len: usize, until: Until<'_>) -> Result<()> {
+        let needed = self.needed(len)?;
         if self.try_room(len, needed)? {
             return Ok(());
         }
@@ -518,9 +550,14 @@ impl Producer {
         } else if self.can_never_fit(len, needed) {
             return Err(self.too_long(len, self.max_message()));
         }
-        let mut spinner = Spinner::new(self.geometry.wait);
+        if let Some(cpu) = self.patience.introduce(self.geometry.wait) {
+            put(self.head.atomic64(layout::H_CPU), cpu.into(), Ordering::Relaxed);
+        }
+        let theirs = self.cursors[self.slowest_is].map.word64(layout::C_CPU).load(Ordering::Relaxed) as u32;
+        let mut spinner = self.patience.spinner(self.geometry.wait, theirs);
         let result = self.sleep_for_room(len, needed, until, &mut spinner);
         let ns = spinner.elapsed_ns();
+        self.patience.learn(&spinner);
         if ns > 0 {
             self.blocked_ns = self.blocked_ns.wrapping_add(ns);
             put(self.head.atomic64(layout::H_BLOCKED_NS), self.blocked_ns, Ordering::Relaxed);
@@ -669,7 +706,20 @@ impl Producer {
         self.counts.add(len);
     }
 
+    /// Keeps of an extent what a message takes; nothing of it for an empty one.
+    #[cold]
+    fn cut(&mut self, mut extent: Extent, len: usize) -> Option<Extent> {
+        let slab = self.slab.as_mut()?;
+        slab.extents.shrink(&mut extent, len as u64);
+        if len > 0 {
+            return Some(extent);
+        }
+        slab.extents.give_back(extent);
+        None
+    }
+
     /// Writes a reference behind where its header will be: that header, and the record's length.
+    #[cold]
     fn refer(&mut self, len: usize, extent: Extent) -> (u64, usize) {
         let (lead, record) = (self.geometry.lead, self.geometry.reference_len());
         let end = self.position + record as u64;
@@ -787,21 +837,13 @@ impl Reservation<'_> {
         self.put_staged(len);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_staged(&mut self, len: usize) {
         assert!(len <= self.len, "{len} bytes of a reservation of {}", self.len);
         let extent = match std::mem::replace(&mut self.place, Room::Ring) {
             Room::Scratch => return self.producer.drop_newest(),
             Room::Ring => None,
-            Room::Slab(mut extent) => {
-                if let Some(slab) = &mut self.producer.slab {
-                    slab.extents.shrink(&mut extent, len as u64);
-                    if len == 0 {
-                        slab.extents.give_back(extent);
-                    }
-                }
-                (len > 0).then_some(extent)
-            }
+            Room::Slab(extent) => self.producer.cut(extent, len),
         };
         self.producer.stage(len, extent);
     }

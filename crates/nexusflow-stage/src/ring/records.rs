@@ -39,7 +39,7 @@ impl Place {
 
 /// Reads the record at `position`, which is `offset` bytes into the ring; `room` bytes are there for it and the header
 /// behind it. Each word is read once.
-#[inline]
+#[inline(always)]
 pub fn read(
     ring: &Shared,
     geometry: &Geometry,
@@ -52,7 +52,7 @@ pub fn read(
 }
 
 /// [`read`], with this word for its header.
-#[inline]
+#[inline(always)]
 pub fn read_as(
     word: u64,
     ring: &Shared,

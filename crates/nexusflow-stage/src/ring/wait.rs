@@ -3,16 +3,27 @@
 use std::time::{Duration, Instant};
 
 use nexusflow_sys::atomic::{AtomicU32, Ordering, spin_loop};
-use nexusflow_sys::futex;
 use nexusflow_sys::map::Word32;
+use nexusflow_sys::{futex, sched};
 
 use crate::error::{Error, Result};
 
 /// No sleep is longer: should a wake-up ever be lost, this finds it. Seldom, since a hundred waiting adapters shall cost
 /// the runner nothing, and the runner wakes everyone when a process has died.
 pub const MAX_SLEEP: Duration = Duration::from_secs(10);
-/// How often an adaptive wait looks before it sleeps.
-const ADAPTIVE_SPINS: u32 = if cfg!(loom) { 4 } else { 2048 };
+/// An adaptive wait spins at most so long: about what it costs both sides to sleep and be woken, twice.
+const MAX_SPIN: Duration = Duration::from_micros(50);
+/// And at least so long, unless both sides have but one and the same CPU.
+const MIN_SPIN: Duration = Duration::from_micros(2);
+/// So often it looks without a pause between, which can take longer than a message does.
+const EAGER_LOOKS: u32 = 64;
+/// A wait of so few looks is a hasty one: it ended as soon as it began.
+const HASTY_LOOKS: u32 = 4;
+/// So many hasty waits in a row are a stream, and the next begins with so many pauses, about a microsecond.
+const STREAM: u32 = 4;
+const STREAM_PAUSES: u32 = 48;
+/// In a model, where no time passes: how often an adaptive wait looks before it sleeps.
+const MODEL_LOOKS: u32 = 4;
 /// How often a spinning wait looks before it asks whether it is to end.
 const SPINS_PER_CHECK: u32 = if cfg!(loom) { 2 } else { 256 };
 
@@ -113,17 +124,87 @@ impl<'a> Until<'a> {
     }
 }
 
+/// What one end of a ring has learnt of how long it waits, which decides how long it spins. Nothing of it is shared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Patience {
+    /// Its waits of late, weighted by how late.
+    usual_ns: u64,
+    /// The only CPU that who waits may use, as [`Self::cpu`] says it. Found out at the first wait.
+    cpu: Option<u32>,
+    /// How many waits in a row were very short.
+    hasty: u32,
+}
+
+impl Patience {
+    /// For one wait for a side that said `theirs` of its [`cpu`](Self::cpu). Nobody spins against the one it waits for on
+    /// the one CPU that both have.
+    #[inline]
+    pub(crate) fn spinner(&mut self, mode: WaitMode, theirs: u32) -> Spinner {
+        let together = theirs != 0 && self.cpu == Some(theirs);
+        let mode = if mode == WaitMode::Adaptive && together { WaitMode::Block } else { mode };
+        if mode != WaitMode::Block && self.hasty >= STREAM && !cfg!(loom) {
+            // Messages come one upon the other. Who looks all the time takes the cache lines out of the hands of who
+            // writes them, and both are slower: better to let some come together.
+            (0..STREAM_PAUSES).for_each(|_| spin_loop());
+        }
+        Spinner { mode, looks: 0, budget: self.budget(), started: None }
+    }
+
+    /// The number of the only CPU that the calling thread may use, and one; 0 if there are more.
+    fn cpu() -> u32 {
+        match sched::affinity(0).as_deref() {
+            Ok([cpu]) if !cfg!(loom) => cpu + 1,
+            _ => 0,
+        }
+    }
+
+    /// Before the first wait: what to tell the other side.
+    #[inline]
+    pub(crate) fn introduce(&mut self, mode: WaitMode) -> Option<u32> {
+        if mode != WaitMode::Adaptive || self.cpu.is_some() {
+            return None;
+        }
+        self.cpu = Some(Self::cpu());
+        self.cpu
+    }
+
+    /// Twice the usual wait, if that is one to spin for.
+    fn budget(&self) -> Duration {
+        match Duration::from_nanos(self.usual_ns) {
+            usual if usual > MAX_SPIN => MIN_SPIN,
+            usual => (2 * usual).clamp(MIN_SPIN, MAX_SPIN),
+        }
+    }
+
+    /// A wait is over.
+    #[inline]
+    pub(crate) fn learn(&mut self, spinner: &Spinner) {
+        self.hasty = if spinner.looks <= HASTY_LOOKS { self.hasty.saturating_add(1) } else { 0 };
+        self.learn_ns(spinner.elapsed_ns());
+    }
+
+    #[inline]
+    fn learn_ns(&mut self, ns: u64) {
+        let longest = 8 * MAX_SPIN.as_nanos() as u64; // so that a few short waits are learnt from
+        self.usual_ns = self.usual_ns - self.usual_ns / 8 + ns.min(longest) / 8;
+    }
+}
+
 /// Counts the looks of one wait, and times it.
 pub(crate) struct Spinner {
     mode: WaitMode,
     looks: u32,
+    /// How long an adaptive wait spins.
+    budget: Duration,
     /// Since the first [`SPINS_PER_CHECK`] looks were not enough: reading the clock costs as much as a short wait.
     started: Option<Instant>,
 }
 
 impl Spinner {
+    /// Of one who has learnt nothing yet.
     pub(crate) fn new(mode: WaitMode) -> Self {
-        Self { mode, looks: 0, started: None }
+        let usual_ns = MAX_SPIN.as_nanos() as u64;
+        Patience { usual_ns, ..Patience::default() }.spinner(mode, 0)
     }
 
     /// True: look again. False: sleep, then look again.
@@ -133,18 +214,21 @@ impl Spinner {
         if self.mode == WaitMode::Block || self.looks.is_multiple_of(SPINS_PER_CHECK) {
             return self.check(until);
         }
-        spin_loop();
+        if self.looks > EAGER_LOOKS || cfg!(loom) {
+            spin_loop();
+        }
         Ok(true)
     }
 
     #[cold]
     fn check(&mut self, until: &Until<'_>) -> Result<bool> {
-        self.started.get_or_insert_with(Instant::now);
+        let started = *self.started.get_or_insert_with(Instant::now);
         until.check()?;
         Ok(match self.mode {
             WaitMode::Spin => true,
             WaitMode::Block => false,
-            WaitMode::Adaptive if self.looks < ADAPTIVE_SPINS => true,
+            WaitMode::Adaptive if cfg!(loom) && self.looks < MODEL_LOOKS => true,
+            WaitMode::Adaptive if !cfg!(loom) && started.elapsed() < self.budget => true,
             WaitMode::Adaptive => {
                 self.mode = WaitMode::Block; // enough, for this wait
                 false
@@ -157,5 +241,39 @@ impl Spinner {
         // A model does the same each time it is run, so no clock.
         let started = self.started.filter(|_| !cfg!(loom));
         started.map_or(0, |s| u64::try_from(s.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_learnt_from_waits_and_has_bounds() {
+        let mut patience = Patience::default();
+        assert_eq!(patience.budget(), MIN_SPIN);
+        (0..50).for_each(|_| patience.learn_ns(10_000));
+        assert!((15_000..=20_000).contains(&patience.budget().as_nanos()), "{patience:?}");
+        (0..50).for_each(|_| patience.learn_ns(40_000));
+        assert_eq!(patience.budget(), MAX_SPIN);
+        (0..50).for_each(|_| patience.learn_ns(u64::MAX));
+        assert_eq!(patience.budget(), MIN_SPIN, "not worth it");
+        (0..200).for_each(|_| patience.learn_ns(900));
+        assert_eq!(patience.budget(), MIN_SPIN);
+    }
+
+    #[test]
+    fn who_shares_one_cpu_with_the_other_side_sleeps_at_once_unless_told_to_spin() {
+        let first = || {
+            std::thread::spawn(|| {
+                sched::set_affinity(0, &sched::affinity(0).unwrap()[..1]).unwrap();
+                let mut patience = Patience::default();
+                let cpu = patience.introduce(WaitMode::Adaptive).unwrap();
+                assert!(cpu > 0 && patience.introduce(WaitMode::Adaptive).is_none());
+                let mut spins = |mode, theirs| patience.spinner(mode, theirs).spin(&Until::forever()).unwrap();
+                [spins(WaitMode::Adaptive, cpu), spins(WaitMode::Adaptive, cpu + 1), spins(WaitMode::Spin, cpu)]
+            })
+        };
+        assert_eq!(first().join().unwrap(), [false, true, true]);
     }
 }

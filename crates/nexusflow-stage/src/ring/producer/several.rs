@@ -62,7 +62,7 @@ impl Producer {
     }
 
     /// Whether a small message fits without a look at anybody else, but for whether somebody is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fits(&self, len: usize) -> bool {
         let needed = self.position + (self.geometry.record_len(len) + layout::WORD) as u64;
         needed <= self.limit && !self.is_large(len) && !self.drops && !self.ended && !self.cursors[self.live].detached()
