@@ -50,7 +50,7 @@ def recv(batch: int) -> None:
             count += len(messages)
             total += sum(map(len, messages))
     else:
-        own = memoryview(bytearray(4 * MIB))
+        own = memoryview(bytearray(MIB))
         for message in inp:
             own[: len(message)] = message
             count += 1
@@ -63,7 +63,10 @@ def run(sender: list[str], receiver: list[str], folder: str) -> tuple[float, flo
     pipeline = {
         "version": 1,
         "name": "bench-python",
-        "stages": {"send": {"command": sender}, "recv": {"command": receiver}},
+        "stages": {
+            "send": {"command": sender, "placement": {"cpus": 1, "exclusive": True}},
+            "recv": {"command": receiver, "placement": {"cpus": 1, "exclusive": True}},
+        },
         "edges": {"edge": {"from": "send", "to": "recv", "capacity": "16MiB"}},
     }
     file = pathlib.Path(folder, "pipeline.yaml")
@@ -81,9 +84,9 @@ def main(rounds: int, scale: float) -> None:
     rust = str(TARGET / "examples/polyglot")
     python = [sys.executable, str(pathlib.Path(__file__).resolve())]
     cases = [
+        ("1 MiB, in place", int(8_000 * scale), MIB, 1, 1, "GB/s", 1e9),
         ("64 B, batches of 256", int(8_000_000 * scale), 64, 256, 0, "M messages/s", 1e6),
         ("64 B, one by one", int(1_500_000 * scale), 64, 1, 0, "M messages/s", 1e6),
-        ("1 MiB, in place", int(8_000 * scale), MIB, 1, 1, "GB/s", 1e9),
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, count, size, batch, which, unit, by in cases:
