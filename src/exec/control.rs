@@ -11,7 +11,7 @@ use nexusflow_stage::protocol::{
 };
 
 use super::Context;
-use super::wiring::{Gang, by, own_edges, wait_mode};
+use super::wiring::{Gang, Late, Ring, by, own_edges, wait_mode};
 use crate::pipeline::{Direction, EdgeId, StageId};
 use crate::plan::TaskId;
 use crate::spec::{Delivery, Kind};
@@ -129,7 +129,26 @@ impl Control {
                 },
                 Answer::Take { edge, store, slot, serial } => self.send_object(gang, *edge, *store, (*slot, *serial)),
                 Answer::Publish { .. } | Answer::Sweep { .. } => unreachable!("done when it came"),
-                Answer::Ring { .. } if !gang.is_open() => return Next::Read,
+                Answer::Ring { .. } | Answer::Late { .. } if !gang.is_open() => return Next::Read,
+                Answer::Late { edge, ring } => {
+                    let (id, number) = (self.edges[*edge].0, *ring as usize - self.host.edges()[*edge].rings as usize);
+                    let sent = match gang.late(self.owner, id, number) {
+                        Ok(Late::Wait) => return Next::Read,
+                        Ok(Late::NoMore) => protocol::send(&self.socket, &ToStage::NoMore, &[])
+                            .inspect(|()| gang.answered(self.owner, id)),
+                        Ok(Late::Ring(i, at)) => self.send(*edge, *ring, gang.ring(i), Some(at)),
+                        Err(what) => Err(io::Error::other(what)),
+                    };
+                    match sent {
+                        Err(e) if !is_peers(e.kind()) => {
+                            let edge = &self.host.edges()[*edge].name;
+                            return Next::Failed(format!(
+                                "what others left of edge `{edge}` could not be handed on: {e}"
+                            ));
+                        }
+                        sent => sent,
+                    }
+                }
                 Answer::Ring { edge, ring } => match self.send_ring(gang, *edge, *ring) {
                     Err(e) if !is_peers(e.kind()) => {
                         let edge = &self.host.edges()[*edge].name;
@@ -223,6 +242,11 @@ impl Control {
         };
         // The host has counted the rings: there is one.
         let (found, consumer) = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        self.send(edge, ring, found, consumer)
+    }
+
+    /// Ring number `ring` of the edge, to its producer or as this consumer of it.
+    fn send(&self, edge: usize, ring: u32, found: &Ring, consumer: Option<usize>) -> io::Result<()> {
         let fds = match consumer {
             Some(at) => found.segment.consumer_fds(at),
             None => found.segment.producer_fds(),

@@ -310,9 +310,20 @@ impl<'a> Executor<'a> {
     }
 
     fn release(&mut self, task: TaskId, how: fn(&Gang, (StageId, u32)) -> Result<(), String>) {
-        let Some(gang) = self.gangs.get(&self.gang_of(task)) else { return };
-        if let Err(what) = how(gang, self.owner(task)) {
+        let (id, owner) = (self.gang_of(task), self.owner(task));
+        let Some(gang) = self.gangs.get_mut(&id) else { return };
+        gang.somebody_left();
+        if let Err(what) = how(gang, owner) {
             self.break_gang(task, &what);
+        }
+        self.answer_heirs(id);
+    }
+
+    /// Looks again at those who have read all and ask for what others leave, if they may have an answer now.
+    fn answer_heirs(&mut self, id: GangId) {
+        let cx = self.cx.clone();
+        while self.gangs.get_mut(&id).is_some_and(Gang::take_news) {
+            stages_of(&cx, id).flat_map(|s| tasks_of(&cx, s)).for_each(|task| self.serve(task));
         }
     }
 
@@ -496,8 +507,9 @@ impl<'a> Executor<'a> {
             Err(_) => (Exit::Code(-1), Usage::default()),
         };
         attempt.exit = Some((exit, usage));
-        if let Some(gang) = self.gangs.get(&self.cx.stage(task).gang) {
-            let planned = self.cx.plan.task(task);
+        let planned = self.cx.plan.task(task);
+        if let Some(gang) = self.gangs.get_mut(&self.cx.stage(task).gang) {
+            gang.asks_no_more((planned.stage, planned.replica));
             gang.stopped_reading(&self.cx, (planned.stage, planned.replica));
             let _ = gang.wake_all(); // what cannot be woken looks again by itself, after a while
         }
@@ -563,6 +575,11 @@ impl<'a> Executor<'a> {
     }
 
     fn control_spoke(&mut self, task: TaskId) {
+        self.serve(task);
+        self.answer_heirs(self.gang_of(task));
+    }
+
+    fn serve(&mut self, task: TaskId) {
         let gang = self.gangs.get_mut(&self.cx.stage(task).gang);
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
         let (Some(control), Some(gang)) = (attempt.control.as_mut(), gang) else { return };

@@ -1,6 +1,8 @@
 //! The edges of one gang: their shared memory, their pipes, and which end belongs to whom.
 
-use std::collections::HashMap;
+mod late;
+
+use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,6 +37,7 @@ pub(super) struct Gang {
     pipes: HashMap<EdgeId, (Option<OwnedFd>, Option<OwnedFd>)>,
     /// Of replicas that asked for one: the memory of their transfers, and how long it is. Kept through their restarts.
     journals: HashMap<Owner, Journal>,
+    heirs: late::Heirs,
     open: bool,
 }
 
@@ -90,6 +93,8 @@ pub(super) struct Wired {
     /// The runner's end of its control socket.
     pub control: Option<OwnedFd>,
 }
+
+pub(super) use late::Late;
 
 /// One replica of a stage, as rings name their owners.
 pub(super) type Owner = (StageId, u32);
@@ -280,6 +285,10 @@ impl Gang {
         &self.stores
     }
 
+    pub fn ring(&self, i: usize) -> &Ring {
+        &self.rings[i]
+    }
+
     pub fn rings(&self) -> &[Ring] {
         &self.rings
     }
@@ -291,7 +300,10 @@ impl Gang {
 
     /// The journal of a replica's transfers, made when it is first asked for.
     pub fn journal(&mut self, owner: Owner, edges: impl Iterator<Item = EdgeId>) -> io::Result<(BorrowedFd<'_>, u64)> {
-        let mine = |r: &&Ring| r.plan.producer == owner || r.plan.consumers.contains(&owner);
+        let reads: BTreeSet<EdgeId> =
+            self.rings.iter().filter(|r| r.plan.consumers.contains(&owner)).map(|r| r.plan.edge).collect();
+        // Those of others it may be handed.
+        let mine = |r: &&Ring| r.plan.producer == owner || reads.contains(&r.plan.edge);
         let rings = self.rings.iter().filter(mine).count();
         let made = match self.journals.entry(owner) {
             Entry::Occupied(made) => made.into_mut(),
@@ -342,11 +354,7 @@ impl Gang {
     /// The replica reads no more. What it wrote has no end: that is for an end that was well.
     pub fn abandon(&self, owner: Owner) -> Result<(), String> {
         let _ = self.finish_transfer(owner);
-        for ring in &self.rings {
-            if let Some(at) = ring.plan.consumers.iter().position(|c| *c == owner) {
-                ring.segment.detach(at);
-            }
-        }
+        self.read_now_by(owner).for_each(|(ring, at)| self.rings[ring].segment.detach(at));
         self.stores.detach(owner);
         self.wake_all()
     }
@@ -354,9 +362,9 @@ impl Gang {
     /// Whether the replica has released all there will ever be for it, or its program was given it on these edges. Of a
     /// kernel pipe nobody can tell from here.
     pub fn drained(&self, owner: Owner, fed: &[EdgeId]) -> bool {
-        let mine = |r: &Ring| r.plan.consumers.iter().position(|c| *c == owner).map(|at| r.segment.drained(at));
-        let mut rings = self.rings.iter().filter(|r| !fed.contains(&r.plan.edge)).filter_map(mine);
-        rings.all(|drained| drained.unwrap_or(true)) && self.stores.drained(owner)
+        let mut mine = self.read_now_by(owner).map(|(ring, at)| (&self.rings[ring], at));
+        mine.all(|(r, at)| fed.contains(&r.plan.edge) || r.segment.drained(at).unwrap_or(true))
+            && self.stores.drained(owner)
     }
 
     /// A process has died, perhaps between its last word and waking whom it should have.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::journal::Mark;
 use crate::keep::{Keeper, Kept};
+use crate::late::Late;
 use crate::ring::{self, Bytes, Consumer, Next, OnFull, Until, wait_any};
 
 /// How often who holds what it has read looks whether its producer waits for just that: at first, and at most.
@@ -37,6 +38,8 @@ pub struct Input {
     gone: u64,
     /// And right before the message that came last.
     missed: u64,
+    /// Where to ask for what others have left unread.
+    late: Option<Late>,
 }
 
 /// What was given out last, and is not released yet.
@@ -83,7 +86,12 @@ impl Input {
             pending: Vec::new(),
             gone: 0,
             missed: 0,
+            late: None,
         }
+    }
+
+    pub(crate) fn with_late(self, late: Option<Late>) -> Self {
+        Self { late, ..self }
     }
 
     /// The edge's name.
@@ -152,7 +160,11 @@ impl Input {
         loop {
             match (self.find()?, until) {
                 (Found::Message, _) => return Ok(true),
-                (Found::End, _) => return Ok(false),
+                (Found::End, until) => {
+                    if !self.more(until)? {
+                        return Ok(false);
+                    }
+                }
                 (Found::Nothing, Some(until)) => self.wait(until)?,
                 (Found::Nothing, None) => {
                     self.rings.iter_mut().for_each(Consumer::settle); // who only polls never sleeps, which would do it
@@ -185,6 +197,23 @@ impl Input {
             }
         }
         Ok(if ended == self.rings.len() { Found::End } else { Found::Nothing })
+    }
+
+    /// All rings have ended: is there another, with what someone else has left unread?
+    #[cold]
+    fn more(&mut self, until: Option<Until<'_>>) -> Result<bool> {
+        let Some(late) = &mut self.late else { return Ok(false) };
+        self.rings.iter_mut().for_each(Consumer::settle);
+        let Some((number, mut ring)) = late.next(until)? else {
+            self.late = None;
+            return Ok(false);
+        };
+        if let Some(at) = self.pending.iter().position(|mark| mark.ring == number) {
+            ring.go_to(self.pending.swap_remove(at).position)?;
+        }
+        self.rings.push(ring);
+        self.keeper.joined(number);
+        Ok(true)
     }
 
     #[cold]

@@ -63,6 +63,11 @@ impl Keeper {
         }
     }
 
+    /// A ring has joined the input, as the last.
+    pub fn joined(&mut self, name: u32) {
+        self.names.push(name);
+    }
+
     /// The ring has left the input.
     pub fn ended(&mut self, ring: usize, consumer: Consumer) {
         let name = self.names.remove(ring);

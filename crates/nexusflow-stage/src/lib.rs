@@ -29,6 +29,7 @@ mod input;
 pub mod journal;
 mod keep;
 mod key;
+mod late;
 mod memory;
 mod names;
 pub mod object;

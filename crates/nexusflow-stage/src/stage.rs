@@ -9,6 +9,7 @@ use nexusflow_sys::socket;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::journal::{Entry, Journal};
+use crate::late::{Asked, Late};
 use crate::names;
 use crate::object::{Keeper, Link, ObjectInput, ObjectOutput, Reader, Writer};
 use crate::output::Output;
@@ -33,7 +34,8 @@ pub struct Stage {
 /// What the runner is asked through, by one at a time.
 #[derive(Debug)]
 pub(crate) struct Session {
-    control: OwnedFd,
+    pub(crate) control: OwnedFd,
+    pub(crate) asked: Asked,
     /// By number of edge.
     opened: Vec<bool>,
     transfers: bool,
@@ -79,7 +81,7 @@ impl Stage {
             }
         }
         let opened = vec![false; all.len()];
-        let session = Session { control, opened, transfers: false };
+        let session = Session { control, asked: Asked::default(), opened, transfers: false };
         Ok(Self { identity, edges: all, session: Arc::new(Mutex::new(session)) })
     }
 
@@ -127,7 +129,9 @@ impl Stage {
     pub fn input(&self, name: &str) -> Result<Input> {
         let edge = self.find(name, Direction::Input, false)?;
         let rings = self.attach(edge, |answer, fds| Consumer::from_fds(name, ring(answer)?.shape, fds))?;
-        Ok(Input::new(name, rings))
+        let info = &self.edges[edge];
+        let late = info.is_handed_on().then(|| Late::new(&self.session, name, info.rings)).transpose()?;
+        Ok(Input::new(name, rings).with_late(late))
     }
 
     /// Opens an edge to write. It waits until everyone on the edge runs.
@@ -158,11 +162,11 @@ impl Stage {
     }
 
     fn journal(&self) -> Result<(Journal, Entry)> {
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = lock(&self.session);
         if std::mem::replace(&mut session.transfers, true) {
             return Err(Error::SecondTransfer);
         }
-        match request(&session.control, &FromStage::Journal, None)? {
+        match session.ask(&FromStage::Journal, None)? {
             (ToStage::Journal { len }, fds) if fds.len() == 1 => Journal::open(&fds[0], len),
             _ => Err(unexpected()),
         }
@@ -253,7 +257,8 @@ impl Stage {
 
 impl Session {
     /// Asks the runner, for as long as it takes.
-    pub(crate) fn ask(&self, what: &FromStage, fd: Option<BorrowedFd<'_>>) -> Result<(ToStage, Vec<OwnedFd>)> {
+    pub(crate) fn ask(&mut self, what: &FromStage, fd: Option<BorrowedFd<'_>>) -> Result<(ToStage, Vec<OwnedFd>)> {
+        self.asked.settle(&self.control)?;
         request_with(&self.control, what, fd.as_slice(), None)
     }
 }
@@ -286,12 +291,15 @@ fn request_with(
     fds: &[BorrowedFd<'_>],
     timeout: Option<Duration>,
 ) -> Result<(ToStage, Vec<OwnedFd>)> {
-    let failed = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => Error::RunnerGone,
-        std::io::ErrorKind::InvalidData => Error::Protocol(e.to_string()),
-        _ => Error::Io { doing: "talk to the nexusflow runner", source: e },
-    };
     protocol::send(&control, what, fds).map_err(failed)?;
+    answer(&control, timeout)
+}
+
+pub(crate) fn ask(control: impl AsFd, what: &FromStage) -> Result<()> {
+    protocol::send(&control, what, &[]).map_err(failed)
+}
+
+pub(crate) fn answer(control: impl AsFd, timeout: Option<Duration>) -> Result<(ToStage, Vec<OwnedFd>)> {
     if !socket::wait_readable(&control, timeout).map_err(failed)? {
         return Err(Error::Protocol("did not answer in time".to_owned()));
     }
@@ -302,5 +310,13 @@ fn request_with(
         }
         Some((ToStage::Refuse { text, .. }, _)) => Err(Error::Protocol(text)),
         Some(answer) => Ok(answer),
+    }
+}
+
+fn failed(e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => Error::RunnerGone,
+        std::io::ErrorKind::InvalidData => Error::Protocol(e.to_string()),
+        _ => Error::Io { doing: "talk to the nexusflow runner", source: e },
     }
 }

@@ -192,6 +192,7 @@ fn serve(socket: &OwnedFd, identity: Identity, edges: &[Edge], journal: &(OwnedF
                 let (fd, len) = journal;
                 protocol::send(socket, &protocol::ToStage::Journal { len: *len }, &[fd.as_fd()])
             }
+            Answer::Late { .. } => protocol::send(socket, &protocol::ToStage::NoMore, &[]),
             Answer::Ring { edge, ring } => {
                 let edge = &edges[edge];
                 let (segment, consumer) = &edge.rings[ring as usize];

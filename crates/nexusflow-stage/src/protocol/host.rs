@@ -29,6 +29,9 @@ pub enum Answer {
     Sweep { edge: usize },
     /// Send this object of store `store` of an edge.
     Take { edge: usize, store: u32, slot: u32, serial: u64 },
+    /// The same for a ring beyond those announced, with what another replica has left unread; [`ToStage::NoMore`] when
+    /// nobody can leave anything any more.
+    Late { edge: usize, ring: u32 },
     /// Send this replica's journal: the one that its earlier processes had, or a new one.
     Journal,
 }
@@ -79,6 +82,7 @@ impl Host {
             }
             Ok(FromStage::Attach { edge, ring }) if self.welcomed => match self.numbers.get(&edge) {
                 Some(&number) if ring < self.edges[number].rings => Answer::Ring { edge: number, ring },
+                Some(&number) if self.edges[number].is_handed_on() => Answer::Late { edge: number, ring },
                 Some(&number) => {
                     let rings = self.edges[number].rings;
                     Answer::Send(refuse(Refusal::UnknownRing, format!("edge `{edge}` has {rings} rings here")))

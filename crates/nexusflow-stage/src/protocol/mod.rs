@@ -99,6 +99,8 @@ pub enum ToStage {
     /// To Attach; with it come the descriptors: head, ring, slab if it has one, then for a producer every consumer's
     /// cursor, for a consumer its own.
     Ring(RingInfo),
+    /// To Attach of a ring beyond the announced ones: there is nothing left that others have not read.
+    NoMore,
     /// To Journal; with it comes its descriptor. How many bytes it has.
     Journal { len: u64 },
     /// To Attach, of an edge that carries objects; with it come the descriptors: the head, the slab if it has one, then
@@ -294,6 +296,11 @@ impl EdgePage {
 }
 
 impl EdgeInfo {
+    /// Whether this stage is given what others leave unread.
+    pub fn is_handed_on(&self) -> bool {
+        self.kind == EdgeKind::Ring && (self.direction, self.delivery) == (Direction::Input, Delivery::Distribute)
+    }
+
     fn encoded_len(&self) -> usize {
         2 + self.name.len().min(MAX_TEXT) + 4 + 8 + 4 + 1
     }
@@ -346,6 +353,7 @@ const TAKE: u16 = 11;
 const OBJECT: u16 = 14;
 const SWEEP: u16 = 13;
 const STORE: u16 = 18;
+const NO_MORE: u16 = 16;
 
 impl Packet for FromStage {
     fn encode(&self) -> Vec<u8> {
@@ -393,6 +401,7 @@ impl Packet for ToStage {
                 let w = w.u64(ring.shape.ring).u64(ring.shape.slab).u32(ring.consumer).u32(ring.consumers);
                 w.u8(ring.shape.on_full as u8)
             }
+            Self::NoMore => Writer::new(NO_MORE),
             Self::Journal { len } => Writer::new(JOURNAL).u64(*len),
             Self::Store(StoreInfo { edge, store, shape }) => {
                 let w = Writer::new(STORE).text(edge).u32(*store).u64(shape.capacity).u32(shape.slots);
@@ -430,6 +439,7 @@ impl Packet for ToStage {
                 let on_full = OnFull::from_number(r.u8()?.into()).ok_or(Malformed("nothing to do when it is full"))?;
                 Self::Ring(RingInfo { edge, ring, shape: Shape { ring: bytes, slab, on_full }, consumer, consumers })
             }
+            NO_MORE => Self::NoMore,
             JOURNAL => Self::Journal { len: r.u64()? },
             STORE => Self::Store(StoreInfo {
                 edge: r.text()?,

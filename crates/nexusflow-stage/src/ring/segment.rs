@@ -256,6 +256,30 @@ impl Segment {
         (!detached && released != DETACHED).then_some(self.geometry.released(released))
     }
 
+    /// Lets another go on where consumer `i`, who is detached, has left, up to the end: whether there is anything for it.
+    /// Only when nothing more is sent on this ring.
+    pub fn hand_on(&self, i: usize) -> Result<bool> {
+        let cursor = &self.cursors[i].1;
+        if self.released(cursor).is_some() {
+            return Ok(false);
+        }
+        // It may have detached itself, or have been detached.
+        let at = match cursor.word64(layout::C_RELEASED).load(Ordering::SeqCst) {
+            DETACHED => Counts::read(cursor, layout::C_COUNTS).position,
+            at => self.geometry.released(at),
+        };
+        self.close()?;
+        let map = ReadMap::ring(&self.ring, 0, self.geometry.capacity as usize).map_err(Error::io("map a ring"))?;
+        let counted = Counts::read(&self.head.1, layout::H_COUNTS);
+        let tail = find_tail(&map, &self.geometry, counted, &[at]).map_err(|what| poisoned(&self.edge, what))?;
+        if at >= tail.position {
+            return Ok(false);
+        }
+        cursor.atomic64(layout::C_RELEASED).store(at, Ordering::SeqCst);
+        cursor.atomic32(layout::C_DETACHED).store(0, Ordering::SeqCst);
+        Ok(true)
+    }
+
     /// Wakes everyone who sleeps on this ring to look again: for when a process has died, perhaps before it woke
     /// whom it should have.
     pub fn wake_all(&self) -> Result<()> {

@@ -100,6 +100,11 @@ impl<'a> Until<'a> {
         Self { deadline: self.deadline.into_iter().chain(then).min(), ..self }
     }
 
+    /// What is left of it, at most `limit`.
+    pub(crate) fn left(&self, limit: Duration) -> Duration {
+        self.deadline.map_or(limit, |d| d.saturating_duration_since(Instant::now()).min(limit))
+    }
+
     /// Whether the wait is over, and how.
     pub(crate) fn check(&self) -> Result<()> {
         match (self.bell, self.deadline) {
