@@ -22,14 +22,14 @@ use super::preparer::{self, Preparer};
 use super::report::{self, Ran, task_name};
 use super::spawner::{Answer, Request, Spawner};
 use super::tree::{self, Mark};
-use super::wiring::{Gang, Half};
+use super::wiring::{Gang, Half, Late};
 use super::{Context, Observer};
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{EdgeId, GangId, StageId};
 use crate::plan::TaskId;
 use crate::record::{EdgeEnded, Fact, RunEnded, RunOutcome, RunStarted, StageStarted, Usage};
 use crate::run::{Action, Ending, Event, Exit, Outcome, State};
-use crate::spec::{Scope, Signal};
+use crate::spec::{Delivery, Scope, Signal};
 
 const HELD: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGCHLD];
 
@@ -323,7 +323,44 @@ impl<'a> Executor<'a> {
     fn answer_heirs(&mut self, id: GangId) {
         let cx = self.cx.clone();
         while self.gangs.get_mut(&id).is_some_and(Gang::take_news) {
-            stages_of(&cx, id).flat_map(|s| tasks_of(&cx, s)).for_each(|task| self.serve(task));
+            stages_of(&cx, id).flat_map(|s| tasks_of(&cx, s)).for_each(|task| {
+                self.serve(task);
+                self.serve_adapters(task);
+            });
+        }
+    }
+
+    /// Answers those of its threads that ask for what others leave, if there is an answer.
+    fn serve_adapters(&mut self, task: TaskId) {
+        let owner = self.owner(task);
+        let gang = self.gangs.get_mut(&self.cx.stage(task).gang);
+        let (Some(gang), Some(attempt)) = (gang, self.attempts[task.0 as usize].as_mut()) else { return };
+        // A process that has ended wants no more.
+        let asking = attempt.adapters.iter_mut().filter(|a| a.asks && attempt.exit.is_none());
+        let mut failed = None;
+        for adapter in asking {
+            match gang.late(owner, adapter.edge, adapter.given) {
+                Ok(Late::Wait) => {}
+                Ok(Late::NoMore) => {
+                    gang.answered(owner, adapter.edge);
+                    adapter.give(None);
+                }
+                Ok(Late::Ring(i, at)) => match gang.ring(i).segment.consumer(at) {
+                    Ok(ring) => adapter.give(Some(ring)),
+                    Err(e) => failed = Some((adapter.edge, e.to_string())),
+                },
+                Err(what) => failed = Some((adapter.edge, what)),
+            }
+        }
+        if let Some((edge, what)) = failed {
+            let cx = self.cx.clone();
+            let edge = cx.pipeline.edge(edge);
+            let message = format!("what others left of edge `{}` could not be handed on: {what}", edge.name);
+            let diagnostic = Diagnostic::error(codes::ADAPTER, message)
+                .at(&edge.span, "this edge")
+                .help("a stage on this edge wrote where it must not: look for the one that misuses its shared memory");
+            self.fail(task, &diagnostic);
+            self.trouble(&diagnostic);
         }
     }
 
@@ -553,10 +590,15 @@ impl<'a> Executor<'a> {
     fn adapter_ended(&mut self, report: adapter::Report) {
         let task = report.task;
         let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        let Some(result) = report.result else {
+            attempt.adapters[report.index].asks = true;
+            self.serve_adapters(task);
+            return self.answer_heirs(self.gang_of(task));
+        };
         attempt.adapters[report.index].done();
         // What a stage that has ended did not read is no trouble of its.
         let late = attempt.exit.is_some() && attempt.adapters[report.index].is_input();
-        if let Err(problem) = report.result
+        if let Err(problem) = result
             && !late
         {
             let cx = self.cx.clone();
@@ -621,7 +663,9 @@ impl<'a> Executor<'a> {
         let mut failed = None;
         for half in std::mem::take(&mut attempt.halves) {
             let index = attempt.adapters.len(); // where it will be found, whether or not others could be started
-            match Adapter::start(half, task, index, &cx.plan.task(task).cpus, self.adapter_sender.clone()) {
+            let inherits = !half.is_output() && cx.pipeline.edge(half.edge).delivery == Delivery::Distribute;
+            let cpus = &cx.plan.task(task).cpus;
+            match Adapter::start(half, task, index, inherits, cpus, self.adapter_sender.clone()) {
                 Ok(adapter) => attempt.adapters.push(adapter),
                 Err(e) => failed = Some(e),
             }

@@ -2,8 +2,8 @@
 
 mod late;
 
-use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -325,8 +325,10 @@ impl Gang {
             if mark.word != 0 {
                 let Some(ring) = self.written_by(owner, edge).nth(mark.ring as usize) else { continue };
                 ring.segment.producer()?.redo(mark.position, mark.word)?;
-            } else if let Some((ring, at)) = self.read_by(owner, edge).nth(mark.ring as usize) {
-                ring.segment.consumer(at)?.go_to(mark.position)?;
+            } else if let Some((ring, at)) = self.given_to(owner, edge).nth(mark.ring as usize)
+                && self.reader(ring, at) == owner
+            {
+                self.rings[ring].segment.consumer(at)?.go_to(mark.position)?;
             }
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! The decider under a simulated world: random pipelines, random histories, invariants after every step.
 //! A failing seed is a reproducer: `SEED=n cargo test --lib run::`; `SEEDS=100000` takes a longer look.
 
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,7 @@ mod harness;
 
 mod drops;
 mod edges;
+mod handover;
 mod logs;
 mod objects;
 mod order;

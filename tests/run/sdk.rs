@@ -26,6 +26,7 @@ fn as_a_stage() {
         "sum-once" => sum_once(&stage),
         "offer" => offer(&stage, number(1)),
         "tally" => tally(&stage, number(1)),
+        "share" => share(&stage, words[1..].iter().map(|n| n.parse().unwrap()).collect()),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -45,6 +46,28 @@ fn count(stage: &Stage, n: u64) {
         }
     }
     out.finish();
+    std::fs::write("all-sent", "").unwrap();
+}
+
+/// Keeps messages as `keep` does, from when all were sent; each replica only as many as it is told, if it is told.
+fn share(stage: &Stage, most: Vec<usize>) {
+    let name = format!("kept.{}.{}", stage.name(), stage.replica());
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(name).unwrap();
+    let mut input = stage.input(stage.inputs()[0]).unwrap();
+    while !std::path::Path::new("all-sent").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let most = most.get(stage.replica() as usize).copied().unwrap_or(usize::MAX);
+    let mut kept = 0;
+    while kept < most
+        && let Some(message) = input.recv().unwrap()
+    {
+        let mut line = message.to_vec();
+        line.push(b'\n');
+        file.write_all(&line).unwrap();
+        kept += 1;
+    }
+    input.release();
 }
 
 /// Each message as a line of a file: one write each, so that a kill leaves whole lines.

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use nexusflow_stage::Error as RingError;
@@ -23,12 +23,14 @@ const HOLD_LOOK: Duration = Duration::from_millis(50);
 const HOLD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a feed serves.
-pub struct Inlet {
+pub struct Inlet<'a> {
     pub rings: Vec<Consumer>,
     pub framing: Framing,
     /// If they carry blocks: each ring's, and which of its readers this is.
     pub packed: Option<Vec<(Arc<Tallies>, usize)>>,
     pub hold: Option<Hold>,
+    /// At the end, to be given what others leave.
+    pub ask: Option<&'a dyn Fn()>,
 }
 
 /// What is not released at once, so that a program's successor is given it again.
@@ -41,7 +43,7 @@ pub struct Hold {
 }
 
 /// Until all rings have ended, or the program takes no more.
-pub fn feed(inlet: Inlet, pipe: File, orders: &Orders) -> Result<(), Problem> {
+pub fn feed(inlet: Inlet<'_>, pipe: File, orders: &Orders) -> Result<(), Problem> {
     let mut feed = Feed { inlet, block: Vec::new(), written: 0, held: VecDeque::new() };
     let fed = match feed.run(&pipe, orders) {
         Ok(()) => Ok(()),
@@ -64,8 +66,8 @@ pub fn feed(inlet: Inlet, pipe: File, orders: &Orders) -> Result<(), Problem> {
     fed
 }
 
-struct Feed {
-    inlet: Inlet,
+struct Feed<'a> {
+    inlet: Inlet<'a>,
     /// Framed messages to be written; most edges are idle for a while: memory comes with the first message.
     block: Vec<u8>,
     written: u64,
@@ -87,7 +89,7 @@ struct Held {
     bytes: u64,
 }
 
-impl Feed {
+impl Feed<'_> {
     fn run(&mut self, pipe: &File, orders: &Orders) -> Result<(), Problem> {
         let mut open: VecDeque<usize> = (0..self.inlet.rings.len()).collect();
         while !open.is_empty() {
@@ -104,6 +106,13 @@ impl Feed {
             }
             if !found {
                 self.wait(orders)?;
+            }
+            if open.is_empty()
+                && let Some(ask) = self.inlet.ask
+                && let Some(ring) = more(ask, orders)?
+            {
+                open.push_back(self.inlet.rings.len());
+                self.inlet.rings.push(ring);
             }
         }
         Ok(())
@@ -239,6 +248,21 @@ impl Feed {
         // A large message takes little of the ring itself, a small one more than it has bytes.
         self.held.iter().for_each(|held| sums[held.ring] += held.len.max(held.to - held.from));
         (0..sums.len()).filter(|&ring| sums[ring] > hold.most_bytes).collect()
+    }
+}
+
+/// Asks for what others have left unread, and waits for the answer.
+fn more(ask: &dyn Fn(), orders: &Orders) -> Result<Option<Consumer>, Problem> {
+    ask();
+    loop {
+        if let Some(answer) = orders.more.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(answer);
+        }
+        if orders.stop.rings() {
+            return Err(Problem::Ring(RingError::Interrupted));
+        }
+        pipe::wait_readable([orders.wake.as_fd()], None).map_err(Problem::Pipe)?;
+        let _ = orders.wake.drain();
     }
 }
 

@@ -8,13 +8,13 @@ pub(super) mod packed;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nexusflow_stage::Error as RingError;
-use nexusflow_stage::ring::Bell;
+use nexusflow_stage::ring::{Bell, Consumer};
 use nexusflow_sys::event::EventFd;
 use nexusflow_sys::sched;
 
@@ -43,7 +43,8 @@ pub(super) struct Report {
     pub task: TaskId,
     pub index: usize,
     pub edge: EdgeId,
-    pub result: Result<(), Problem>,
+    /// `None`: it has read all its rings, and asks for what others leave.
+    pub result: Option<Result<(), Problem>>,
 }
 
 /// Where adapters report, and what tells the loop to look.
@@ -122,6 +123,8 @@ struct Orders {
     wake: EventFd,
     /// By the adapter: what it reads has ended, and the program has been given all of it.
     fed: AtomicBool,
+    /// What it was given when it asked for more: nothing, if there is nothing.
+    more: Mutex<Option<Option<Consumer>>>,
 }
 
 const LIVES: u8 = 0;
@@ -133,36 +136,54 @@ pub(super) struct Adapter {
     /// What it reads for its stage is of no concern once the stage has ended.
     is_input: bool,
     done: bool,
+    /// It waits for what others leave; how often it was given something.
+    pub asks: bool,
+    pub given: usize,
 }
 
 impl Adapter {
-    /// `index` in reports is the number of adapters the task had before.
-    pub fn start(half: Half, task: TaskId, index: usize, cpus: &CpuSet, reporter: Reporter) -> io::Result<Self> {
+    /// `index` in reports is the number of adapters the task had before. `inherits`: it asks for what others leave.
+    pub fn start(
+        half: Half,
+        task: TaskId,
+        index: usize,
+        inherits: bool,
+        cpus: &CpuSet,
+        reporter: Reporter,
+    ) -> io::Result<Self> {
         let Half { edge, framing, max_message, packed, hold, side, pipe, wake } = half;
         let process = AtomicU8::new(LIVES);
-        let orders = Arc::new(Orders { process, stop: Bell::new(), wake, fed: AtomicBool::new(false) });
+        let orders =
+            Arc::new(Orders { process, stop: Bell::new(), wake, fed: AtomicBool::new(false), more: Mutex::default() });
         let is_input = matches!(side, Side::Input(_) | Side::Objects(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
         let work = move || {
             // Not allowed there any more? Then it serves its stage from elsewhere.
             let _ = sched::set_affinity(0, cpus.as_slice());
+            let Reporter(sender, notify) = reporter;
+            let report = |result| {
+                if sender.send(Report { task, index, edge, result }).is_ok() {
+                    let _ = notify.notify();
+                }
+            };
+            let ask = || report(None);
             let result = match side {
                 Side::Objects(input) => objects::feed(input, pipe.into(), &theirs),
                 Side::Object(store) => objects::drain(&store, max_message, pipe.into(), &theirs),
-                Side::Input(rings) => feed(Inlet { rings, framing, packed, hold }, pipe.into(), &theirs),
+                Side::Input(rings) => {
+                    let ask: Option<&dyn Fn()> = if inherits { Some(&ask) } else { None };
+                    feed(Inlet { rings, framing, packed, hold, ask }, pipe.into(), &theirs)
+                }
                 Side::Output(rings, by) => {
                     let packed = packed.and_then(|mut of_rings| of_rings.pop()).map(|(tallies, _)| tallies);
                     drain(Outlet { rings, by, framing, max_message, packed }, pipe.into(), &theirs)
                 }
             };
-            let Reporter(sender, notify) = reporter;
-            if sender.send(Report { task, index, edge, result }).is_ok() {
-                let _ = notify.notify();
-            }
+            report(Some(result));
         };
         let name = if is_input { "feed" } else { "drain" };
         thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)?;
-        Ok(Self { edge, orders, is_input, done: false })
+        Ok(Self { edge, orders, is_input, done: false, asks: false, given: 0 })
     }
 
     /// The stage's process is gone.
@@ -171,6 +192,14 @@ impl Adapter {
         if self.is_input || end == ProcessEnd::Badly {
             self.orders.stop.ring();
         }
+        let _ = self.orders.wake.notify();
+    }
+
+    /// The answer to one that asks: another ring, or that there is none.
+    pub fn give(&mut self, ring: Option<Consumer>) {
+        self.asks = false;
+        self.given += usize::from(ring.is_some());
+        *self.orders.more.lock().unwrap_or_else(PoisonError::into_inner) = Some(ring);
         let _ = self.orders.wake.notify();
     }
 

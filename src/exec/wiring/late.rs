@@ -83,6 +83,13 @@ impl Gang {
         self.rings.iter().enumerate().flat_map(consumers).filter(move |&(i, at)| self.reader(i, at) == owner)
     }
 
+    /// All rings of an edge that the replica has been given, by its own numbers.
+    pub fn given_to(&self, owner: Owner, edge: EdgeId) -> impl Iterator<Item = (usize, usize)> {
+        let rings = self.rings.iter().enumerate().filter(move |(_, r)| r.plan.edge == edge);
+        let first = rings.filter_map(move |(i, r)| Some((i, r.plan.consumers.iter().position(|c| *c == owner)?)));
+        first.chain(self.handed_to(owner, edge))
+    }
+
     fn handed_to(&self, owner: Owner, edge: EdgeId) -> impl Iterator<Item = (usize, usize)> {
         let of_edge =
             move |&&(ring, _, heir): &&(usize, usize, Owner)| heir == owner && self.rings[ring].plan.edge == edge;

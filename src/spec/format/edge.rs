@@ -46,7 +46,7 @@ pub static EDGE: Record = Record {
             "delivery",
             &Shape::Enum(&[
                 Word::new("broadcast", "every consumer sees every message; the slowest holds the producer back"),
-                Word::new("distribute", "each message goes to one replica of the stages in `to`"),
+                Word::new("distribute", "each message goes to one replica of the stages in `to`; what one that ends early left unread, to those that stay"),
             ]),
             "Who gets a message.",
         )
