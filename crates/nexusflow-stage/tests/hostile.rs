@@ -7,7 +7,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use nexusflow_stage::Error;
 use nexusflow_stage::ring::{Next, Producer, Segment, SegmentOptions, Until, WaitMode};
 use proptest::prelude::*;
 
