@@ -190,6 +190,11 @@ impl WriteMap {
 
     pub fn will_write(&self, _: usize) {}
 
+    /// There are no nodes here.
+    pub fn place_on(&self, _node: u32, _strict: bool) -> io::Result<()> {
+        Ok(())
+    }
+
     pub fn atomic64(&self, offset: usize) -> &AtomicU64 {
         &self.0.word64(offset).0
     }
