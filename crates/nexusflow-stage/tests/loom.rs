@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use loom::thread;
 use nexusflow_stage::Error;
-use nexusflow_stage::ring::{Consumer, Next, Producer, Segment, SegmentOptions, Until, WaitMode, wait_any};
+use nexusflow_stage::ring::{Consumer, Next, OnFull, Producer, Segment, SegmentOptions, Until, WaitMode, wait_any};
 
 /// A ring of 512 bytes: two messages of this length and their headers, not three.
 const LEN: usize = 200;
@@ -242,5 +242,36 @@ fn one_reader_of_two_rings_is_woken_by_either() {
         for writer in writers {
             writer.join().unwrap();
         }
+    });
+}
+
+/// The producer takes the oldest away while the consumer begins to read it: one of the two gets it, and all is counted.
+#[test]
+fn what_is_dropped_is_not_read_and_what_is_read_is_not_dropped() {
+    check(4, || {
+        let (wait, on_full) = (WaitMode::Spin, OnFull::DropOldest);
+        let segment = Segment::create(&SegmentOptions { capacity: 1, wait, on_full, ..Default::default() }).unwrap();
+        let (mut p, mut c) = (segment.producer().unwrap(), segment.consumer(0).unwrap());
+        send(&mut p, 0, LONG);
+        let reader = thread::spawn(move || {
+            let mut got = 0;
+            if let Next::Message(m) = c.try_peek().unwrap() {
+                let bytes = m.to_vec();
+                assert_eq!(bytes, message(bytes[0], LONG));
+                c.advance();
+                c.release();
+                got += 1;
+            }
+            (c, got)
+        });
+        send(&mut p, 1, LONG);
+        p.finish();
+        let (mut c, mut got) = reader.join().unwrap();
+        while let Next::Message(_) = c.try_peek().unwrap() {
+            c.advance();
+            c.release();
+            got += 1;
+        }
+        assert_eq!(got + c.dropped(), 2);
     });
 }
