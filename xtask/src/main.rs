@@ -1,6 +1,7 @@
 //! What the project does to itself: `cargo xtask ci` runs everything a change must pass.
 
 mod bench;
+mod chaos;
 mod full;
 mod licences;
 mod sdk;
@@ -19,6 +20,7 @@ usage: cargo xtask COMMAND
   licences   the licences of all dependencies against deny.toml
   man        the manual pages, into target/man
   sdk-c      `sdk-c --prefix DIR` builds the C library and installs it: libraries, nexusflow.h, nexusflow.pc
+  chaos      kills stages at random instants and counts what arrives
   bench      `bench dag`, `bench idle`, `bench edges`: what it costs, beside the limits and its peers
 ";
 
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
         Some("bench") => {
             let args: Vec<String> = std::env::args().skip(2).collect();
             bench::run(&mut steps, &args)
+        }
+        Some("chaos") => {
+            let args: Vec<String> = std::env::args().skip(2).collect();
+            chaos::main(&mut steps, &args)
         }
         Some("man") => man(&mut steps),
         Some("sdk-c") => match &std::env::args().skip(2).collect::<Vec<_>>()[..] {

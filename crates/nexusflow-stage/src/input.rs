@@ -1,11 +1,17 @@
 //! An edge to read: the rings of all its producers as one stream.
 
+#[cfg(not(loom))]
+use std::collections::hash_map::Entry;
+#[cfg(not(loom))]
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::journal::Mark;
 use crate::keep::{Keeper, Kept};
 use crate::late::Late;
+#[cfg(not(loom))]
+use crate::poll::{Poller, Watch};
 use crate::ring::{self, Bytes, Consumer, Next, OnFull, Until, wait_any};
 
 /// How often who holds what it has read looks whether its producer waits for just that: at first, and at most.
@@ -32,6 +38,8 @@ pub struct Input {
     transfers: bool,
     /// In a transfer: which edge of the stage it is.
     number: u32,
+    #[cfg(not(loom))]
+    poller: Option<Poller>,
     /// Of rings that are not here yet: how far an earlier process has read them.
     pending: Vec<Mark>,
     /// Messages missed in rings that have ended.
@@ -83,6 +91,8 @@ impl Input {
             keeper,
             transfers: false,
             number: 0,
+            #[cfg(not(loom))]
+            poller: None,
             pending: Vec::new(),
             gone: 0,
             missed: 0,
@@ -168,10 +178,62 @@ impl Input {
                 (Found::Nothing, Some(until)) => self.wait(until)?,
                 (Found::Nothing, None) => {
                     self.rings.iter_mut().for_each(Consumer::settle); // who only polls never sleeps, which would do it
+                    #[cfg(not(loom))]
+                    if self.poller.is_some() && self.arm()? {
+                        continue;
+                    }
                     return Err(Error::TimedOut);
                 }
             }
         }
+    }
+
+    /// A descriptor for an event loop (poll, epoll, asyncio). It is readable at first, and from the moment something has
+    /// come, a message or the end, until [`try_recv`](Self::try_recv) or another that does not wait gives
+    /// [`Error::TimedOut`]. So: when it is readable, ask until you are told so, then wait for it again; level- or
+    /// edge-triggered. Do not read it.
+    ///
+    /// A thread that sleeps in the loop's place comes with it. An edge with `wait: spin` wakes nobody, and has none.
+    #[cfg(not(loom))]
+    pub fn poll_fd(&mut self) -> Result<std::os::fd::BorrowedFd<'_>> {
+        let failed = Error::io("make a descriptor for an event loop");
+        if self.rings.iter().any(Consumer::spins) {
+            return Err(failed(std::io::Error::other(format!("edge `{}` has `wait: spin`", self.edge))));
+        }
+        let poller = match self.poller.take() {
+            Some(poller) => poller,
+            None => Poller::new().map_err(failed)?,
+        };
+        Ok(self.poller.insert(poller).fd())
+    }
+
+    /// Nothing was found: has the descriptor become readable when something comes. True: it has just come.
+    #[cfg(not(loom))]
+    fn arm(&mut self) -> Result<bool> {
+        let Some(mut poller) = self.poller.take() else { return Ok(false) };
+        let armed = self.arm_with(&mut poller);
+        self.poller = Some(poller);
+        armed
+    }
+
+    #[cfg(not(loom))]
+    fn arm_with(&mut self, poller: &mut Poller) -> Result<bool> {
+        let failed = |source| Error::Io { doing: "watch an edge for an event loop", source };
+        poller.clear().map_err(failed)?;
+        let mut watched = Vec::with_capacity(self.rings.len());
+        for (i, ring) in self.rings.iter_mut().enumerate() {
+            let Some((at, expected)) = ring.ask_to_be_woken() else { continue };
+            let map = match poller.maps.entry(self.keeper.name(i)) {
+                Entry::Occupied(made) => Arc::clone(made.get()),
+                Entry::Vacant(none) => Arc::clone(none.insert(Arc::new(ring.ring_again().map_err(failed)?))),
+            };
+            watched.push(Watch { map, at, expected });
+        }
+        if self.find()? != Found::Nothing {
+            return Ok(true);
+        }
+        poller.arm(watched);
+        Ok(false)
     }
 
     /// Goes round once, to a ring that has a message. Rings that have ended leave.
@@ -458,6 +520,41 @@ mod tests {
         assert_eq!(input.recv_batch(9).unwrap().unwrap().next().unwrap().to_vec(), [0]);
         assert_eq!(input.recv().unwrap().unwrap().to_vec(), [1]);
         assert_eq!(take(&mut input, 0), [2], "one at least");
+    }
+
+    #[test]
+    fn an_event_loop_is_told_of_what_comes_and_of_nothing_else() {
+        use nexusflow_sys::event::{Epoll, EventFlags, Events};
+        let (mut producers, mut input, _segments) = edge(2);
+        let (epoll, mut events) = (Epoll::new().unwrap(), Events::default());
+        epoll.add(input.poll_fd().unwrap(), 7, EventFlags::IN | EventFlags::ET).unwrap();
+        let mut ready = |timeout| {
+            epoll.wait(&mut events, timeout).unwrap();
+            !events.is_empty()
+        };
+        assert!(ready(None), "nobody has looked yet");
+        assert!(matches!(input.try_recv(), Err(Error::TimedOut)));
+        assert!(!ready(Some(Duration::ZERO)));
+        for round in 0..50u8 {
+            std::thread::scope(|s| {
+                let producer = &mut producers[usize::from(round) % 2];
+                s.spawn(move || send(producer, round..round + 3));
+                let mut got = 0;
+                while got < 3 {
+                    assert!(ready(None));
+                    while input.try_recv().is_ok() {
+                        got += 1;
+                    }
+                }
+            });
+            assert!(matches!(input.try_recv(), Err(Error::TimedOut)));
+        }
+        producers[0].finish();
+        assert!(ready(None));
+        assert!(matches!(input.try_recv(), Err(Error::TimedOut)));
+        producers[1].finish();
+        assert!(ready(None));
+        assert!(input.try_recv().unwrap().is_none());
     }
 
     #[test]

@@ -34,6 +34,8 @@ mod memory;
 mod names;
 pub mod object;
 mod output;
+#[cfg(not(loom))]
+mod poll;
 pub mod protocol;
 pub mod ring;
 mod stage;

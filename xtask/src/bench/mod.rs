@@ -56,18 +56,18 @@ fn build() -> Result {
 }
 
 /// Where benches leave what they make: `target/bench`.
-fn folder() -> Result<PathBuf> {
+pub fn folder() -> Result<PathBuf> {
     let dir = target().join("bench");
     make_dir(&dir)?;
     std::path::absolute(&dir).map_err(|e| format!("{}: {e}", dir.display()))
 }
 
 /// `--name value` pairs that have not been asked for yet.
-struct Options<'a>(&'a [String]);
+pub struct Options<'a>(pub &'a [String]);
 
 impl<'a> Options<'a> {
     /// The value of the option if it comes next: options stand in the order of the usage.
-    fn value(&mut self, name: &str) -> Result<Option<&'a str>> {
+    pub fn value(&mut self, name: &str) -> Result<Option<&'a str>> {
         match self.0 {
             [first, value, rest @ ..] if first == name => {
                 self.0 = rest;
@@ -77,14 +77,14 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn number(&mut self, name: &str, default: usize) -> Result<usize> {
+    pub fn number(&mut self, name: &str, default: usize) -> Result<usize> {
         match self.value(name)? {
             None => Ok(default),
             Some(text) => text.parse().map_err(|_| format!("{name} {text}: not a number")),
         }
     }
 
-    fn end(&self) -> Result {
+    pub fn end(&self) -> Result {
         self.0.first().map_or(Ok(()), |left| Err(format!("not understood: {left}\n{USAGE}")))
     }
 }

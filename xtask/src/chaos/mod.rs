@@ -43,7 +43,15 @@ pub fn main(steps: &mut Steps, args: &[String]) -> Result {
         return Err(format!("no such shape; there are {}", names.join(", ")));
     }
     steps.run("release build", || cargo("build --release --locked --workspace --bins").done())?;
-    steps.run(&format!("chaos: {kills} kills, seed {seed}"), || all(&shapes, kills, seed, json.as_deref()))
+    println!("chaos: {kills} kills, seed {seed}");
+    steps.run("chaos", || all(&shapes, kills, seed, json.as_deref()))
+}
+
+/// For the full suite: all shapes. The release build is there.
+pub fn suite(kills: usize) -> Result {
+    let seed = u64::from(std::process::id());
+    println!("   {kills} kills, seed {seed}");
+    all(&SHAPES.iter().collect::<Vec<_>>(), kills, seed, None)
 }
 
 fn usage(what: String) -> String {

@@ -18,8 +18,8 @@ use crate::target;
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
-/// Between two kills at most.
-const LONGEST_PAUSE_US: u64 = 4000;
+/// Between two kills lie up to 2ⁿ microseconds, with n from this range: in the midst of a start, and in the midst of work.
+const PAUSES: std::ops::Range<u64> = 6..15;
 /// How often it is looked whether anything moves.
 const LOOK: Duration = Duration::from_millis(10);
 /// A run that has not ended so long after the last kill hangs.
@@ -37,7 +37,8 @@ struct Runner(Child);
 pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tally> {
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let own = target().join("release/xtask");
+    let own = std::path::absolute(&own).map_err(|e| format!("{}: {e}", own.display()))?;
     let file = folder.join("pipeline.yaml");
     std::fs::write(&file, shape.pipeline(&own, folder)).map_err(|e| format!("{}: {e}", file.display()))?;
     let (mut runner, events) = start(&file, folder)?;
@@ -45,14 +46,20 @@ pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tall
     let mut watch = Watch::new(folder);
     let mut rng = Rng(seed);
     let mut killed = 0;
+    let begun = Instant::now();
     while killed < kills {
-        victims.hear(&events, Instant::now() + Duration::from_micros(rng.below(LONGEST_PAUSE_US)))?;
+        let longest_us = 1 << (PAUSES.start + rng.below(PAUSES.end - PAUSES.start));
+        if victims.hear(&events, Instant::now() + Duration::from_micros(rng.below(longest_us)))? {
+            return Err(format!("the run ended after {killed} kills: see {}", folder.join("stderr").display()));
+        }
         watch.look();
-        if let Some(pid) = victims.choose(&mut rng) {
+        if watch.since.is_some()
+            && let Some(pid) = victims.choose(&mut rng)
+        {
             let _ = family::signal_descendant(pid, SIGKILL); // it may have gone by itself
             killed += 1;
         }
-        if watch.stalled() > PATIENCE {
+        if watch.since.unwrap_or(begun).elapsed() > PATIENCE {
             return Err(format!("nothing has moved for {PATIENCE:?} after {killed} kills: see {}", folder.display()));
         }
     }
@@ -152,10 +159,6 @@ impl<'a> Watch<'a> {
                 self.longest = self.longest.max(now - since);
             }
         }
-    }
-
-    fn stalled(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 

@@ -63,13 +63,7 @@ pub static SHAPES: &[Shape] = &[
     },
     Shape { name: "one-to-many", sinks: 3, ..PLAIN },
     Shape { name: "many-to-one", sources: 3, ..PLAIN },
-    Shape {
-        name: "distribute",
-        sinks: 3,
-        reads: Reads::Share,
-        edge: "capacity: 64KiB, delivery: distribute",
-        ..PLAIN
-    },
+    Shape { name: "distribute", sinks: 3, reads: Reads::Share, edge: "capacity: 64KiB, delivery: distribute", ..PLAIN },
     Shape {
         name: "least-backlog",
         sinks: 3,

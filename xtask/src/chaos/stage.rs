@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use nexusflow_stage::{Error, Input, Output, Stage};
+use nexusflow_stage::Stage;
 
 use super::rng::mix;
 use super::shapes::BATCH;
@@ -21,6 +21,8 @@ const BETWEEN_LOOKS: u64 = 64;
 pub fn main(args: &[String]) -> Result {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
+        ["source", folder, "object", sizes] => object_source(Path::new(folder), sizes),
+        ["sink", folder, "object"] => object_sink(Path::new(folder)),
         ["source", folder, how, sizes] => source(Path::new(folder), how, sizes),
         ["relay", _, _] => relay(),
         ["sink", folder, how] => sink(Path::new(folder), how),
@@ -44,7 +46,8 @@ fn len_of(source: u16, number: u64, sizes: &str) -> usize {
 }
 
 fn fill(message: &mut [u8], source: u16, number: u64) {
-    message[..8].copy_from_slice(&(u64::from(source) << 48 | message.len() as u64).to_le_bytes());
+    let first = u64::from(source) << 48 | message.len() as u64;
+    message[..8].copy_from_slice(&first.to_le_bytes());
     message[8..HEAD].copy_from_slice(&number.to_le_bytes());
     let (words, rest) = message[HEAD..].as_chunks_mut::<8>();
     let pattern = mix(number.wrapping_add(u64::from(source)));
@@ -71,7 +74,7 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
     let name = stage.outputs()[0].to_owned();
     let source = u16::try_from(stage.replica())?;
     let mut output = stage.output(&name)?;
-    let mut number = output.committed().messages + output.dropped();
+    let mut number = output.committed() + output.dropped();
     let stop = folder.join("stop");
     let mut messages = Vec::new();
     loop {
@@ -98,8 +101,28 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
             }
         }
     }
-    let path = folder.join(format!("{source}.sent"));
-    std::fs::write(path, format!("{source} {number}"))?;
+    sent(folder, source, number)?;
+    output.finish();
+    Ok(())
+}
+
+fn sent(folder: &Path, source: u16, count: u64) -> std::io::Result<()> {
+    std::fs::write(folder.join(format!("{source}.sent")), format!("{source} {count}"))
+}
+
+/// The same with objects.
+fn object_source(folder: &Path, sizes: &str) -> Done {
+    let stage = Stage::from_env()?;
+    let (name, source) = (stage.outputs()[0].to_owned(), u16::try_from(stage.replica())?);
+    let output = stage.object_output(&name)?;
+    let mut number = output.committed();
+    while !folder.join("stop").exists() {
+        let mut object = output.create(len_of(source, number, sizes))?;
+        fill(object.as_mut_slice(), source, number);
+        object.seal()?;
+        number += 1;
+    }
+    sent(folder, source, number)?;
     output.finish();
     Ok(())
 }
@@ -107,16 +130,23 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
 /// Passes every message on, exactly once.
 fn relay() -> Done {
     let stage = Stage::from_env()?;
-    let (mut input, mut output) = (stage.input("in")?, stage.output("out")?);
-    todo(&stage, &mut input, &mut output)
+    let mut transfer = stage.transfer(&["in"], &["out"])?;
+    let mut bytes = Vec::new();
+    loop {
+        let Some(message) = transfer.inputs[0].recv()? else { break };
+        bytes.clear();
+        message.append_to(&mut bytes);
+        transfer.outputs[0].send(&bytes)?;
+        transfer.commit(b"")?;
+    }
+    Ok(transfer.finish()?)
 }
 
 /// Logs every message before it lets go of it.
 fn sink(folder: &Path, how: &str) -> Done {
     let stage = Stage::from_env()?;
     let name = stage.inputs()[0].to_owned();
-    let path = folder.join(format!("{}@{}.seen", stage.name(), stage.replica()));
-    let mut log = Log { file: OpenOptions::new().create(true).append(true).open(path)?, attempt: stage.attempt() };
+    let mut log = Log::open(folder, &stage)?;
     let mut input = stage.input(&name)?;
     let mut bytes = Vec::new();
     match how {
@@ -143,12 +173,31 @@ fn sink(folder: &Path, how: &str) -> Done {
     Ok(())
 }
 
+/// The same with objects.
+fn object_sink(folder: &Path) -> Done {
+    let stage = Stage::from_env()?;
+    let name = stage.inputs()[0].to_owned();
+    let mut log = Log::open(folder, &stage)?;
+    let mut input = stage.object_input(&name)?;
+    while let Some(object) = input.recv()? {
+        let entry = log.entry(&object.to_vec(), 0);
+        log.file.write_all(&entry.to_bytes())?;
+        object.release();
+    }
+    Ok(())
+}
+
 struct Log {
     file: File,
     attempt: u32,
 }
 
 impl Log {
+    fn open(folder: &Path, stage: &Stage) -> std::io::Result<Self> {
+        let path = folder.join(format!("{}@{}.seen", stage.name(), stage.replica()));
+        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)?, attempt: stage.attempt() })
+    }
+
     fn entry(&self, message: &[u8], missed: u64) -> Entry {
         let (source, number, whole) = check(message);
         Entry { source, torn: u16::from(!whole), attempt: self.attempt, number, missed }

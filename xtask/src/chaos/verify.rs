@@ -133,8 +133,10 @@ fn sent(folder: &Path) -> Result<BTreeMap<u16, u64>> {
 #[derive(Default)]
 struct Seen {
     attempt: u32,
-    /// The number that is to come.
+    /// The number that would follow in this attempt.
     next: u64,
+    /// The number that no attempt has seen yet.
+    high: u64,
     /// Where gaps are no fault.
     numbers: BTreeSet<u64>,
 }
@@ -159,27 +161,27 @@ impl Log<'_> {
         }
         let seen = self.sources.entry(source).or_default();
         let restarted = std::mem::replace(&mut seen.attempt, attempt) != attempt;
-        if number < seen.next {
-            let back = seen.next - number;
-            if restarted && back <= self.shape.window {
-                self.tally.redelivered += back;
-            } else if !restarted || back > self.shape.window {
-                let what = format!("message {number} of source {source} after {} in attempt {attempt}", seen.next - 1);
-                wrong(self.tally, self.name, what, |t| &mut t.duplicated);
-            }
+        let back = seen.high.saturating_sub(number);
+        if back > 0 && (restarted || number == seen.next) && back <= self.shape.window {
+            self.tally.redelivered += 1;
+        } else if back > 0 {
+            let what = format!("message {number} of source {source} after {} in attempt {attempt}", seen.next - 1);
+            wrong(self.tally, self.name, what, |t| &mut t.duplicated);
         }
         // A new attempt is told of all that is missing since the last release, so also of what was seen before.
-        let gap = number.saturating_sub(seen.next);
+        let gap = number.saturating_sub(if restarted { seen.high } else { seen.next });
         let told = if restarted { missed >= gap } else { missed == gap };
-        if matches!(self.shape.reads, Reads::WhatIsNotDropped) && !told {
-            let what = format!("message {number} of source {source}: {missed} told to be missing, {gap} are");
+        let wrong_gap = match self.shape.reads {
+            Reads::Everything => gap > 0,
+            Reads::Share => false,
+            Reads::WhatIsNotDropped => !told,
+        };
+        if wrong_gap {
+            let what = format!("message {number} of source {source}: {gap} are missing, {missed} told");
             wrong(self.tally, self.name, what, |t| &mut t.lost);
         }
-        if matches!(self.shape.reads, Reads::Everything) && number > seen.next {
-            let what = format!("source {source} goes on with {number} after {}", seen.next.wrapping_sub(1));
-            wrong(self.tally, self.name, what, |t| &mut t.lost);
-        }
-        seen.next = seen.next.max(number + 1);
+        seen.next = number + 1;
+        seen.high = seen.high.max(number + 1);
         if matches!(self.shape.reads, Reads::Share | Reads::WhatIsNotDropped) {
             seen.numbers.insert(number);
         }
@@ -187,7 +189,7 @@ impl Log<'_> {
 
     fn all_there(self, sent: &BTreeMap<u16, u64>) {
         for (source, count) in sent {
-            let next = self.sources.get(source).map_or(0, |s| s.next);
+            let next = self.sources.get(source).map_or(0, |s| s.high);
             if next != *count {
                 self.tally.lost += count.abs_diff(next);
                 let what = format!("{}: {next} of {count} messages of source {source}", self.name);

@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use crate::step::{Program, Result, Steps};
 use crate::{cargo, target};
 
+/// How often stages are killed in each run of the suite.
+const KILLS: usize = 2000;
+
 pub fn run(steps: &mut Steps) -> Result {
     let work = Work::new()?;
     let tools = steps.run("tools", || tools::find(&work))?;
@@ -27,6 +30,7 @@ pub fn run(steps: &mut Steps) -> Result {
     let sdks = steps.run("SDKs", || sdk::install(&work))?;
     steps.run("stages in Python", || sdk::python_tests(&sdks))?;
     steps.run("Rust to Python to C to Rust", || sdk::polyglot(&work, &sdks))?;
+    steps.run("chaos", || crate::chaos::suite(KILLS))?;
     steps.run("promtool", || exporter::promtool(&tools, &work))?;
     steps.run("node exporter", || exporter::node_exporter(&tools, &work))?;
     steps.run("JSON Schema", || files::schema(&tools))?;
