@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use nexusflow_sys::atomic::{AtomicU32, Ordering};
 use nexusflow_sys::event::EventFd;
 use nexusflow_sys::futex;
 use nexusflow_sys::map::{ReadMap, Word32};
@@ -38,15 +38,15 @@ struct Shared {
     /// Another number with each order.
     orders: AtomicU32,
     watched: Mutex<Vec<Watch>>,
-    over: AtomicBool,
+    /// Not 0: the thread is to end.
+    over: AtomicU32,
 }
 
 impl Poller {
     pub fn new() -> io::Result<Self> {
         let event = EventFd::new()?;
         event.notify()?; // nobody has looked yet
-        let shared =
-            Shared { event, orders: AtomicU32::new(0), watched: Mutex::default(), over: AtomicBool::new(false) };
+        let shared = Shared { event, orders: AtomicU32::new(0), watched: Mutex::default(), over: AtomicU32::new(0) };
         let shared = Arc::new(shared);
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("nexusflow-poll".into()).spawn(move || theirs.serve())?;
@@ -77,7 +77,7 @@ impl Shared {
     }
 
     fn serve(&self) {
-        while !self.over.load(Ordering::SeqCst) {
+        while self.over.load(Ordering::SeqCst) == 0 {
             let orders = self.orders.load(Ordering::SeqCst);
             {
                 // Held while it notifies: an order that comes after it has cleared the event is not answered for an older one.
@@ -101,7 +101,7 @@ impl Shared {
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
+        self.shared.over.store(1, Ordering::SeqCst);
         self.shared.order(Vec::new());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
