@@ -30,10 +30,17 @@ pub struct Shape {
     edge: &'static str,
     /// Between source and sink.
     relay: Option<&'static str>,
+    /// Each death starts all from the beginning: only the last attempts count.
+    pub gang: bool,
 }
 
 /// As many messages as a sink takes at once where it takes batches.
 pub const BATCH: usize = 16;
+
+/// What an unmodified program may be given again: the key `redeliver`'s default, and what may be counted with it.
+const REDELIVER_BYTES: u64 = 128 << 10;
+/// The shortest line that a source sends.
+pub const LINE_BYTES: u64 = 16;
 
 const PLAIN: Shape = Shape {
     name: "one-to-one",
@@ -46,6 +53,7 @@ const PLAIN: Shape = Shape {
     how: ["send", "recv"],
     edge: "capacity: 64KiB",
     relay: None,
+    gang: false,
 };
 
 pub static SHAPES: &[Shape] = &[
@@ -102,6 +110,9 @@ pub static SHAPES: &[Shape] = &[
         how: ["object", "object"],
         ..PLAIN
     },
+    // The sink is a program that knows nothing of us. It is given again what it had perhaps not read: so many bytes.
+    Shape { name: "unmodified", how: ["line", "stdin"], window: REDELIVER_BYTES / LINE_BYTES + 1, ..PLAIN },
+    Shape { name: "gang", gang: true, window: 0, ..PLAIN },
 ];
 
 impl Shape {
@@ -112,13 +123,17 @@ impl Shape {
         let mut text = format!("version: 1\nname: chaos-{}\nparallel: 64\nstages:\n", self.name);
         let mut stage = |name: &str, replicas: u32, arguments: &str| {
             // One that may be killed without end, at once.
+            let scope = if self.gang { "gang" } else { "stage" };
             let restart = match self.victims.contains(&name) {
-                true => "restart: { when: on_failure, limit: 1000000, backoff: 1ms, backoff_max: 1ms, window: 1s }",
-                false => "env: {}",
+                true => format!(
+                    ", restart: {{ when: on_failure, limit: 1000000, backoff: 1ms, backoff_max: 1ms, window: 1s, scope: {scope} }}"
+                ),
+                false => String::new(),
             };
+            let stdin = if name == "sink" && reads == "stdin" { ", stdin: { edge: out, framing: lines }" } else { "" };
             let _ = writeln!(
                 text,
-                "  {name}: {{ command: [{program}, chaos, stage, {name}, {folder}, {arguments}], replicas: {replicas}, {restart} }}"
+                "  {name}: {{ command: [{program}, chaos, stage, {name}, {folder}, {arguments}], replicas: {replicas}{restart}{stdin} }}"
             );
         };
         stage("source", self.sources, &format!("{writes}, {}", self.sizes));

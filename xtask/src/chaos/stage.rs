@@ -1,13 +1,13 @@
 //! The stages of the pipelines that are shot at: `chaos stage ROLE FOLDER ARGUMENTS`, started by the runner.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::Path;
 
 use nexusflow_stage::Stage;
 
 use super::rng::mix;
-use super::shapes::BATCH;
+use super::shapes::{BATCH, LINE_BYTES};
 use super::verify::Entry;
 use crate::step::Result;
 
@@ -22,6 +22,7 @@ pub fn main(args: &[String]) -> Result {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["source", folder, "object", sizes] => object_source(Path::new(folder), sizes),
+        ["sink", folder, "stdin"] => stdin_sink(Path::new(folder)),
         ["sink", folder, "object"] => object_sink(Path::new(folder)),
         ["source", folder, how, sizes] => source(Path::new(folder), how, sizes),
         ["relay", _, _] => relay(),
@@ -92,6 +93,12 @@ fn source(folder: &Path, how: &str, sizes: &str) -> Done {
                 }));
                 output.send_batch(messages.iter().map(Vec::as_slice))?;
                 number += count;
+            }
+            "line" => {
+                let n = mix(number);
+                let line = format!("{number:0width$} {n}", width = LINE_BYTES as usize);
+                output.send(line.as_bytes())?;
+                number += 1;
             }
             _ => {
                 let mut room = output.reserve(len_of(source, number, sizes))?;
@@ -183,6 +190,20 @@ fn object_sink(folder: &Path) -> Done {
         let entry = log.entry(&object.to_vec(), 0);
         log.file.write_all(&entry.to_bytes())?;
         object.release();
+    }
+    Ok(())
+}
+
+/// A program that reads lines, as any.
+fn stdin_sink(folder: &Path) -> Done {
+    let attempt: u32 = std::env::var("NEXUSFLOW_ATTEMPT")?.parse()?;
+    let mut log = OpenOptions::new().create(true).append(true).open(folder.join("sink@0.seen"))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (number, pattern) = line.split_once(' ').unwrap_or_default();
+        let number = number.parse().unwrap_or(u64::MAX - 1);
+        let torn = u16::from(pattern.parse() != Ok(mix(number)));
+        log.write_all(&Entry { source: 0, torn, attempt, number, missed: 0 }.to_bytes())?;
     }
     Ok(())
 }

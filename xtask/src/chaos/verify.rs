@@ -87,9 +87,12 @@ pub fn logs(shape: &Shape, folder: &Path) -> Result<Tally> {
     for path in &files {
         let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let (entries, _) = bytes.as_chunks::<ENTRY_BYTES>(); // a last one may have been cut
+        let entries: Vec<_> = entries.iter().map(Entry::from_bytes).collect();
+        // Where all begin again, what earlier attempts saw is forgotten.
+        let first = if shape.gang { entries.iter().map(|e| e.attempt).max().unwrap_or(0) } else { 0 };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut log = Log { shape, name: &name, tally: &mut tally, sources: BTreeMap::new() };
-        entries.iter().map(Entry::from_bytes).for_each(|entry| log.entry(entry));
+        entries.into_iter().filter(|e| e.attempt >= first).for_each(|entry| log.entry(entry));
         match shape.reads {
             Reads::Everything => log.all_there(&sent),
             Reads::WhatIsNotDropped => log.adds_up(&sent),
