@@ -216,7 +216,9 @@ struct Log {
 impl Log {
     fn open(folder: &Path, stage: &Stage) -> std::io::Result<Self> {
         let path = folder.join(format!("{}@{}.seen", stage.name(), stage.replica()));
-        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)?, attempt: stage.attempt() })
+        let (mut file, attempt) = (OpenOptions::new().create(true).append(true).open(path)?, stage.attempt());
+        file.write_all(&Entry::begun(attempt).to_bytes())?;
+        Ok(Self { file, attempt })
     }
 
     fn entry(&self, message: &[u8], missed: u64) -> Entry {

@@ -38,8 +38,14 @@ pub struct Entry {
 }
 
 pub const ENTRY_BYTES: usize = 24;
+/// The source of an entry that says that an attempt began.
+const BEGUN: u16 = u16::MAX;
 
 impl Entry {
+    pub fn begun(attempt: u32) -> Self {
+        Self { source: BEGUN, torn: 0, attempt, number: 0, missed: 0 }
+    }
+
     pub fn to_bytes(self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         bytes[0..2].copy_from_slice(&self.source.to_le_bytes());
@@ -92,7 +98,7 @@ pub fn logs(shape: &Shape, folder: &Path) -> Result<Tally> {
         let first = if shape.gang { entries.iter().map(|e| e.attempt).max().unwrap_or(0) } else { 0 };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut log = Log { shape, name: &name, tally: &mut tally, sources: BTreeMap::new() };
-        entries.into_iter().filter(|e| e.attempt >= first).for_each(|entry| log.entry(entry));
+        entries.into_iter().filter(|e| e.attempt >= first && e.source != BEGUN).for_each(|entry| log.entry(entry));
         match shape.reads {
             Reads::Everything => log.all_there(&sent),
             Reads::WhatIsNotDropped => log.adds_up(&sent),
