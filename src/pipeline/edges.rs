@@ -13,7 +13,7 @@ use crate::spec::{self, Delivery, Kind, Spanned, Spec};
 /// The longest message that a ring can be made for.
 pub const MAX_MESSAGE: u64 = !7u32 as u64;
 /// What a pipe holds, and as much again for what a program reads ahead.
-const DEFAULT_REDELIVER: u64 = 128 << 10;
+pub(super) const DEFAULT_REDELIVER: u64 = 128 << 10;
 /// Rings are whole pages.
 pub(super) const PAGE: u64 = 4096;
 /// A record's header, and the room behind it that says that nothing follows yet.

@@ -57,4 +57,7 @@ super::codes! {
         and a restarted `sort` has forgotten what it read, while a `tail -f` or a `grep` is served well. With `scope: gang` all stages that edges tie together are stopped, their edges emptied, and all start from the beginning: right for whatever can be done again as a whole. \
         A kernel pipe does not survive either of its sides, so there it can only be `gang`. Stages that use the SDK know where they were: for them `stage` is the default.";
     RESTART_ALWAYS = 326, "restart-always", "`restart: { when: always }` starts a process again also when it ends well, so the stage never completes, and a run waits for all its stages but the services. If it is to stay, make it a service (`service: true`): then it ends when nothing else is left. If it has an end, write `when: on_failure`.";
+    REDELIVER_ROOM = 327, "redeliver-room", "An unmodified program is restarted alone (`scope: stage`) and reads an edge too short to keep what it may have taken along when it was killed: a pipe holds 64KiB, and programs read ahead. \
+        The edge gives a new process again the last 128KiB that the old one was handed, if its `capacity` has room for that and for the producer besides: 1MiB. With less, messages could be lost, and nothing is lost by default. \
+        Raise `capacity`; or, where you know the program, say how much is enough: `redeliver: 4KiB` for one that is handed little at a time.";
 }

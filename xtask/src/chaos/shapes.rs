@@ -111,7 +111,13 @@ pub static SHAPES: &[Shape] = &[
         ..PLAIN
     },
     // The sink is a program that knows nothing of us. It is given again what it had perhaps not read: so many bytes.
-    Shape { name: "unmodified", how: ["line", "stdin"], window: REDELIVER_BYTES / LINE_BYTES + 1, ..PLAIN },
+    Shape {
+        name: "unmodified",
+        how: ["line", "stdin"],
+        window: REDELIVER_BYTES / LINE_BYTES + 1,
+        edge: "capacity: 1MiB",
+        ..PLAIN
+    },
     Shape { name: "gang", gang: true, window: 0, ..PLAIN },
 ];
 

@@ -37,7 +37,8 @@ pub struct Entry {
     pub missed: u64,
 }
 
-pub const ENTRY_BYTES: usize = 24;
+/// A power of two: a write that a kill cuts off is cut between two pages, so never within an entry.
+pub const ENTRY_BYTES: usize = 32;
 /// The source of an entry that says that an attempt began.
 const BEGUN: u16 = u16::MAX;
 
