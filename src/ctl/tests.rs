@@ -91,7 +91,7 @@ fn the_socket_is_private_and_what_the_dead_left_is_swept() {
     let folder = tmp.path().join("run");
     std::fs::create_dir(&folder).unwrap();
     drop(listen::listen(&folder.join("dead-1.sock"), 1).unwrap());
-    let server = Server::open(&[folder.clone()], RUN).unwrap();
+    let server = Server::open(std::slice::from_ref(&folder), RUN).unwrap();
     let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(names, [folder.join(format!("{RUN}.sock"))]);
     assert_eq!(names[0].metadata().unwrap().permissions().mode() & 0o7777, 0o600);

@@ -167,7 +167,6 @@ impl Gang {
                 wait: if place.one_cpu { WaitMode::Block } else { wait_mode(edge.wait) },
                 memory,
                 on_full: on_full(edge.on_full),
-                ..SegmentOptions::default()
             })
             .map_err(|e| e.to_string())?;
             let packed = packed(cx, id).map(|_| Arc::new(Tallies::new(plan.consumers.len())));

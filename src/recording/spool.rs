@@ -108,7 +108,7 @@ mod tests {
     fn everything_is_written_in_order_and_a_full_disk_is_told() {
         let all = Arc::new(Mutex::new(Vec::new()));
         let mut spool = Spool::start(Shared(all.clone(), usize::MAX)).unwrap();
-        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| ((i * 31) >> 3) as u8).collect();
         spool.write_all(&bytes[..100]).unwrap();
         spool.flush().unwrap();
         spool.write_all(&bytes[100..]).unwrap();

@@ -135,7 +135,7 @@ impl Feed<'_> {
             Next::Empty => return Ok(false),
             Next::End => return Ok(true),
         };
-        let head = packed.is_some().then(|| Head::read(&block)).unwrap_or_default();
+        let head = if packed.is_some() { Head::read(&block) } else { Head::default() };
         let skip = if packed.is_some() { HEAD.min(block.len()) } else { 0 };
         write_all(pipe, &block, skip).map_err(Problem::Pipe)?;
         let mut len = block.len() - skip;

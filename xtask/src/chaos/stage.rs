@@ -139,8 +139,7 @@ fn relay() -> Done {
     let stage = Stage::from_env()?;
     let mut transfer = stage.transfer(&["in"], &["out"])?;
     let mut bytes = Vec::new();
-    loop {
-        let Some(message) = transfer.inputs[0].recv()? else { break };
+    while let Some(message) = transfer.inputs[0].recv()? {
         bytes.clear();
         message.append_to(&mut bytes);
         transfer.outputs[0].send(&bytes)?;
