@@ -173,15 +173,13 @@ NF0214: `${edge.x}` is not known here, only when a process starts @ "${edge.x}" 
 NF0202: `healthy` is not supported yet @ "healthy" | health checks come in a later release
 NF0205: `b` must be `completed`, `exited` or `started`, not `done` @ "done" | did you mean `completed`?
 NF0201: `form` is not a key of an edge @ "form" | did you mean `from`?
-NF0202: `drop_newest` is not supported yet @ "drop_newest" | dropping comes in a later release; edges block
-NF0202: `sealed` is not supported yet @ "sealed" | object edges come in a later release
-NF0202: `object` is not supported yet @ "object" | object edges come in a later release
 NF0218: `c` has nothing to run @ "c" | for instance `command: [sort, -u]`
 NF0204: `stdin` says neither `edge` nor `file` @ "stdin" | add `edge: NAME` or `file: PATH`
 NF0217: `framing` has no meaning for a file @ "framing" | leave it out: files are read and written as they are
 NF0217: `priority` has no meaning for the class `other` @ "priority" | it is for `class: fifo` and `class: rr`; the others have `nice`
+NF0217: objects are not dropped: what is full holds its producer back @ "drop_newest" | leave `on_full` out, or make it `kind: ring`
 NF0217: `by` says how to distribute, but every consumer gets every message @ "by" | add `delivery: distribute`, or leave `by` out
-NF0217: a message of 1GiB does not fit into a capacity of 16MiB @ "1GiB" | raise `capacity` to four times `max_message` or more
+NF0217: an object of 1GiB does not fit into a capacity of 16MiB @ "1GiB" | raise `capacity` to `max_message` or more
 "##);
 }
 
@@ -204,7 +202,7 @@ edges:
     assert_eq!(placement.cpus.as_ref().unwrap().value, Cpus::Set(vec![3]));
     assert_eq!((placement.numa.as_ref().unwrap().value.as_slice(), spec.stages[0].replicas.value), (&[3][..], 3));
     assert_eq!((spec.edges[0].from[0].value.as_str(), spec.edges[0].capacity.value), ("test", 64 << 20));
-    let (spec, found) = read_with(text, &[("env", "te st"), ("n", "many"), ("big", "1"), ("on", "object")], true);
+    let (spec, found) = read_with(text, &[("env", "te st"), ("n", "many"), ("big", "1"), ("on", "objcet")], true);
     assert!(spec.is_some() && found.has_errors(), "good for finding more");
     let messages: Vec<_> = found.list.iter().map(|d| d.to_string()).collect();
     insta::assert_snapshot!(messages.join("\n"), @r##"
@@ -215,7 +213,7 @@ NF0208: `cpuset` must be a CPU list like "0-3,8", not `many`
 NF0203: `numa` must be an integer from 0 to 65535, a list or `auto`, not the text `many`
 NF0206: `te st` cannot be a stage's name
 NF0208: `capacity` must be a size from 1KiB to 64GiB, not `1`
-NF0202: `object` is not supported yet
+NF0205: `kind` must be `ring`, `pipe` or `object`, not `objcet`
 NF0203: `messages` must be a number above 0, not the text `many`
 "##);
 }
