@@ -209,7 +209,9 @@ impl Observer for Console {
             }
             Fact::StageEnded(ended) => self.stage_ended(ended),
             Fact::EdgeEnded(e) => {
-                self.edges.push(format!("edge    {}: {}, {}", e.edge, count(e.messages, "message"), bytes(e.bytes)))
+                let dropped = if e.dropped > 0 { format!(", {} dropped", e.dropped) } else { String::new() };
+                let messages = count(e.messages, "message");
+                self.edges.push(format!("edge    {}: {messages}, {}{dropped}", e.edge, bytes(e.bytes)))
             }
             Fact::RunEnded(ended) => self.run_ended(ended),
         }

@@ -1,5 +1,6 @@
 //! The edges of one gang: their shared memory, their pipes, and which end belongs to whom.
 
+mod counts;
 mod late;
 
 use std::collections::hash_map::Entry;
@@ -9,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jiff::Timestamp;
 use nexusflow_stage::object::{ObjectInput, Writer};
 use nexusflow_stage::ring::{self, Consumer, Memory, Producer, Segment, SegmentOptions, Stats, WaitMode};
 use nexusflow_stage::{journal, protocol};
@@ -25,7 +25,6 @@ use super::stores::Stores;
 use crate::diag::{Diagnostic, codes};
 use crate::pipeline::{Direction, Edge, EdgeId, GangId, RingPlan, StageId, Stdin, Stdout};
 use crate::plan::TaskId;
-use crate::record::EdgeEnded;
 use crate::spec::{By, Delivery, Framing, Kind, OnFull, Scope, Wait};
 
 /// One gang's edges while it runs.
@@ -373,44 +372,6 @@ impl Gang {
         self.stores.wake_all();
         first_failure(self.rings.iter().map(|r| r.segment.wake_all())).map_err(|e| e.to_string())
     }
-
-    /// Adds to `ended` what has gone through each ring or object edge, summed over its rings or stores.
-    pub fn edges_ended(&self, cx: &Context, ended: &mut Vec<EdgeEnded>) {
-        let at = Timestamp::now();
-        for ring in &self.rings {
-            let stats = ring.stats();
-            let sum = sum_of(ended, &cx.pipeline.edge(ring.plan.edge).name, at);
-            // A stage can write what it likes into its counters.
-            sum.messages = sum.messages.saturating_add(stats.messages);
-            sum.bytes = sum.bytes.saturating_add(stats.bytes);
-            let backlog = stats.consumers.iter().map(|c| c.backlog_bytes).max().unwrap_or(0);
-            sum.backlog_bytes = sum.backlog_bytes.saturating_add(backlog);
-            sum.blocked_s += stats.blocked.as_secs_f64();
-            sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
-            sum.at = at;
-        }
-        for stored in self.stores.iter() {
-            let stats = stored.store.stats();
-            let sum = sum_of(ended, &cx.pipeline.edge(stored.plan.edge).name, at);
-            sum.messages = sum.messages.saturating_add(stats.objects);
-            sum.bytes = sum.bytes.saturating_add(stats.bytes);
-            let backlog = stats.consumers.iter().map(|c| c.held_bytes).max().unwrap_or(0);
-            sum.backlog_bytes = sum.backlog_bytes.saturating_add(backlog);
-            sum.blocked_s += stats.blocked.as_secs_f64();
-            sum.waited_s += stats.consumers.iter().map(|c| c.waited.as_secs_f64()).sum::<f64>();
-            sum.at = at;
-        }
-    }
-}
-
-/// The edge's entry, empty at first.
-fn sum_of<'a>(ended: &'a mut Vec<EdgeEnded>, edge: &str, at: Timestamp) -> &'a mut EdgeEnded {
-    let slot = ended.iter().position(|e| e.edge == edge).unwrap_or(ended.len());
-    if slot == ended.len() {
-        let edge = edge.to_owned();
-        ended.push(EdgeEnded { edge, messages: 0, bytes: 0, backlog_bytes: 0, blocked_s: 0.0, waited_s: 0.0, at });
-    }
-    &mut ended[slot]
 }
 
 /// Does all, so that what fails at one ring keeps nothing from the others. Tells the first failure.

@@ -10,6 +10,9 @@ use crate::record::{EdgeEnded, Outcome, StageSummary, Summary};
 /// With more stages than this the series of stages are left out (and that is counted): a collector would choke.
 const STAGES_MAX: usize = 5_000;
 
+/// With more consumers of edges that drop than this only the sums over them are told.
+const CONSUMERS_MAX: usize = 5_000;
+
 const LAST_SUCCESS: &str = "nexusflow_run_last_success_timestamp_seconds";
 
 /// The file's new text. `previous` is what it says now: a failed run keeps the time of the last success.
@@ -107,18 +110,43 @@ fn stages(registry: &Registry, pipeline: &str, stages: &[StageSummary]) {
 }
 
 fn edges(registry: &Registry, pipeline: &str, edges: &[EdgeEnded]) {
-    let family = |name: &str, help| Family::new(registry, &format!("nexusflow_edge_{name}"), help, &["edge"]);
-    let messages = family("messages", "Messages that producers wrote to the edge.");
-    let bytes = family("bytes", "Bytes of messages that producers wrote to the edge.");
-    let backlog = family("backlog_bytes", "What the edge still held, unread, when the run ended.");
-    let blocked = family("blocked_seconds", "How long producers of the edge waited for room.");
-    let waited = family("waited_seconds", "How long consumers of the edge waited for messages.");
+    let family = |name: &str, help, labels: &[&'static str]| {
+        Family::new(registry, &format!("nexusflow_edge_{name}"), help, &[&["edge"], labels].concat())
+    };
+    let messages = family("messages", "Messages that producers wrote to the edge.", &[]);
+    let bytes = family("bytes", "Bytes of messages that producers wrote to the edge.", &[]);
+    let batches = family("batches", "How often producers published messages of the edge, one or more at once.", &[]);
+    let dropped = family(
+        "dropped_messages",
+        "Messages dropped for want of room, summed over the consumers that missed them.",
+        &[],
+    );
+    let missed = family(
+        "consumer_dropped_messages",
+        "Messages that the consumer missed, of an edge that may drop.",
+        &["consumer"],
+    );
+    let high = family("high_water_bytes", "The most that a ring of the edge was seen to hold, records and all.", &[]);
+    let backlog = family("backlog_bytes", "What the edge still held, unread, when the run ended.", &[]);
+    let blocked = family("blocked_seconds", "How long producers of the edge waited for room.", &[]);
+    let waited = family("waited_seconds", "How long consumers of the edge waited for messages.", &[]);
+    let consumers: usize = edges.iter().map(|e| e.consumers.len()).sum();
     for e in edges {
         messages.set(pipeline, &[&e.edge], e.messages as f64);
         bytes.set(pipeline, &[&e.edge], e.bytes as f64);
         backlog.set(pipeline, &[&e.edge], e.backlog_bytes as f64);
         blocked.set(pipeline, &[&e.edge], e.blocked_s);
         waited.set(pipeline, &[&e.edge], e.waited_s);
+        dropped.set(pipeline, &[&e.edge], e.dropped as f64);
+        if let Some(n) = e.batches {
+            batches.set(pipeline, &[&e.edge], n as f64);
+        }
+        if let Some(n) = e.high_water_bytes {
+            high.set(pipeline, &[&e.edge], n as f64);
+        }
+        for c in e.consumers.iter().filter(|_| consumers <= CONSUMERS_MAX) {
+            missed.set(pipeline, &[&e.edge, &c.consumer], c.dropped as f64);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows::{Attempt, Edge, Run, RunStatus};
 use super::schema::{self, Error};
-use super::{Usage, dir};
+use super::{EdgeConsumer, Usage, dir};
 
 /// How long a question waits for a writer (it hardly ever must: WAL).
 const BUSY: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ impl Reader {
 
     pub fn edges(&self, run: &str) -> Result<Vec<Edge>, Error> {
         let mut query = self.db.prepare(
-            "SELECT edge, messages, bytes, backlog_bytes, blocked_s, waited_s
+            "SELECT edge, messages, bytes, batches, dropped, backlog_bytes, high_water_bytes, blocked_s, waited_s
              FROM edges WHERE run = (SELECT key FROM runs WHERE id = ?1) ORDER BY edge",
         )?;
         let rows = query.query_map([run], |r| {
@@ -117,12 +117,31 @@ impl Reader {
                 edge: r.get(0)?,
                 messages: count(r, 1)?,
                 bytes: count(r, 2)?,
-                backlog_bytes: count(r, 3)?,
-                blocked_s: r.get(4)?,
-                waited_s: r.get(5)?,
+                batches: known_count(r, 3)?,
+                dropped: count(r, 4)?,
+                backlog_bytes: count(r, 5)?,
+                high_water_bytes: known_count(r, 6)?,
+                blocked_s: r.get(7)?,
+                waited_s: r.get(8)?,
+                consumers: Vec::new(),
             })
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut edges: Vec<Edge> = rows.collect::<Result<_, _>>()?;
+        let mut query = self.db.prepare(
+            "SELECT edge, consumer, messages, dropped
+             FROM edge_consumers WHERE run = (SELECT key FROM runs WHERE id = ?1) ORDER BY edge, consumer",
+        )?;
+        let rows = query.query_map([run], |r| {
+            let consumer = EdgeConsumer { consumer: r.get(1)?, messages: count(r, 2)?, dropped: count(r, 3)? };
+            Ok((r.get::<_, String>(0)?, consumer))
+        })?;
+        for row in rows {
+            let (name, consumer) = row?;
+            if let Ok(at) = edges.binary_search_by(|e| e.edge.as_str().cmp(&name)) {
+                edges[at].consumers.push(consumer);
+            }
+        }
+        Ok(edges)
     }
 
     fn one(&self, condition: &str, word: &str) -> Result<Option<Run>, Error> {

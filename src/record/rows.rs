@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, RunEnded, RunOutcome, RunStarted, StageEnded, StageStarted, Usage};
+use super::{EdgeConsumer, Outcome, RunEnded, RunOutcome, RunStarted, StageEnded, StageStarted, Usage};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Run {
@@ -83,9 +83,14 @@ pub struct Edge {
     pub edge: String,
     pub messages: u64,
     pub bytes: u64,
+    pub batches: Option<u64>,
+    pub dropped: u64,
     pub backlog_bytes: u64,
+    pub high_water_bytes: Option<u64>,
     pub blocked_s: f64,
     pub waited_s: f64,
+    /// Of an edge that may drop messages.
+    pub consumers: Vec<EdgeConsumer>,
 }
 
 impl Run {

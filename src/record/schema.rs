@@ -15,7 +15,8 @@ pub const FILE_NAME: &str = "history.db";
 
 /// One step per version of the file; a step that was released is never changed. Times are microseconds since the
 /// epoch. Attempts are kept by stage so that one row is written for a short one, not two and an index.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE runs (
         key         INTEGER PRIMARY KEY,
         id          TEXT NOT NULL UNIQUE,
@@ -69,7 +70,21 @@ const MIGRATIONS: &[&str] = &["
         waited_s    REAL NOT NULL,
         PRIMARY KEY (run, edge)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE edges ADD COLUMN batches INTEGER;
+    ALTER TABLE edges ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE edges ADD COLUMN high_water_bytes INTEGER;
+    CREATE TABLE edge_consumers (
+        run         INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
+        edge        TEXT NOT NULL,
+        consumer    TEXT NOT NULL,
+        messages    INTEGER NOT NULL,
+        dropped     INTEGER NOT NULL,
+        PRIMARY KEY (run, edge, consumer)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 #[derive(Debug)]
 pub enum Error {
@@ -172,6 +187,22 @@ mod tests {
         let db = open(state.path(), BUSY).unwrap();
         let runs: i64 = db.query_row("SELECT count(*) FROM runs", [], |r| r.get(0)).unwrap();
         assert_eq!(runs, 1);
+    }
+
+    #[test]
+    fn an_older_history_is_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let old = Connection::open(state.path().join(FILE_NAME)).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(
+            "INSERT INTO runs VALUES (1,'a','p','f','l',1,'v',1,1,0,NULL,NULL,NULL,NULL);
+             INSERT INTO edges VALUES (1,'e',5,6,7,0.5,0.25)",
+        )
+        .unwrap();
+        drop(old);
+        let edges = super::super::Reader::open(state.path()).unwrap().edges("a").unwrap();
+        assert_eq!((edges[0].messages, edges[0].dropped, edges[0].batches), (5, 0, None));
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub fn run(run: &Run, attempts: &[Attempt], edges: &[Edge], zone: &TimeZone) -> 
     }
     if !edges.is_empty() {
         let _ = write!(out, "\n{}", edge_table(edges));
+        missed(&mut out, edges);
     }
     troubles(&mut out, attempts, &names);
     out
@@ -127,6 +128,9 @@ fn edge_table(edges: &[Edge]) -> String {
                 e.edge.clone(),
                 e.messages.to_string(),
                 bytes(e.bytes),
+                e.dropped.to_string(),
+                e.batches.filter(|n| *n > 0).map_or("-".into(), |n| format!("{:.1}", e.messages as f64 / n as f64)),
+                e.high_water_bytes.map_or("-".into(), bytes),
                 bytes(e.backlog_bytes),
                 duration(e.blocked_s),
                 duration(e.waited_s),
@@ -137,11 +141,28 @@ fn edge_table(edges: &[Edge]) -> String {
         ("EDGE", Left),
         ("MESSAGES", Right),
         ("BYTES", Right),
+        ("DROPPED", Right),
+        ("BATCH", Right),
+        ("HIGH WATER", Right),
         ("UNREAD", Right),
         ("PRODUCERS BLOCKED", Right),
         ("CONSUMERS WAITED", Right),
     ];
     table(heading, &rows)
+}
+
+/// Who did not get what edges dropped.
+fn missed(out: &mut String, edges: &[Edge]) {
+    let all = edges.iter().flat_map(|e| e.consumers.iter().map(move |c| (e, c))).filter(|(_, c)| c.dropped > 0);
+    for (i, (e, c)) in all.clone().take(TROUBLES_MAX).enumerate() {
+        let before = if i == 0 { "\n" } else { "" };
+        let _ =
+            writeln!(out, "{before}{}: {} got {} messages and missed {}", e.edge, c.consumer, c.messages, c.dropped);
+    }
+    let more = all.count().saturating_sub(TROUBLES_MAX);
+    if more > 0 {
+        let _ = writeln!(out, "and {more} more");
+    }
 }
 
 /// What did not succeed, with its reason; what failed by itself before what was stopped or skipped because of it.
@@ -229,8 +250,11 @@ mod tests {
         walk    stopped       -  2.00s  2.00s  4MiB  0-1    250ms
         report  skipped       -      -      -     -  -          -
 
-        EDGE   MESSAGES    BYTES  UNREAD  PRODUCERS BLOCKED  CONSUMERS WAITED
-        paths      1000  62.5KiB      0B              500ms             1.25s
+        EDGE   MESSAGES    BYTES  DROPPED  BATCH  HIGH WATER  UNREAD  PRODUCERS BLOCKED  CONSUMERS WAITED
+        paths      1000  62.5KiB       30    2.5        4KiB      0B              500ms             1.25s
+
+        paths: hash@0 got 980 messages and missed 20
+        paths: hash@1 got 990 messages and missed 10
 
         hash@1: exited with 7
         walk: exited with 7

@@ -74,9 +74,15 @@ pub(crate) fn edge_ended(edge: &str) -> Fact {
         edge: edge.into(),
         messages: 1_000,
         bytes: 64_000,
+        batches: Some(400),
+        dropped: 30,
         backlog_bytes: 0,
+        high_water_bytes: Some(4_096),
         blocked_s: 0.5,
         waited_s: 1.25,
+        consumers: [(0, 980, 20), (1, 990, 10)]
+            .map(|(replica, messages, dropped)| EdgeConsumer { consumer: format!("hash@{replica}"), messages, dropped })
+            .into(),
         at: at(9),
     })
 }
@@ -119,7 +125,10 @@ fn a_run_is_read_back() {
     assert_eq!(attempts[0].usage, Some(USAGE));
     assert_eq!(attempts[1].usage, Some(Usage { max_rss_bytes: None, ..USAGE }));
     assert_eq!((attempts[2].started_at, attempts[2].outcome), (None, Some(Outcome::Skipped)));
-    assert_eq!(reader.edges("p-1").unwrap()[0].messages, 1_000);
+    let edge = &reader.edges("p-1").unwrap()[0];
+    assert_eq!((edge.messages, edge.batches, edge.dropped, edge.high_water_bytes), (1_000, Some(400), 30, Some(4_096)));
+    let consumers: Vec<_> = edge.consumers.iter().map(|c| (c.consumer.as_str(), c.messages, c.dropped)).collect();
+    assert_eq!(consumers, [("hash@0", 980, 20), ("hash@1", 990, 10)]);
 }
 
 #[test]
@@ -210,9 +219,13 @@ fn hostile_counters_do_not_keep_a_run_out_of_the_history() {
         edge: "e".into(),
         messages: u64::MAX,
         bytes: u64::MAX,
+        batches: Some(u64::MAX),
+        dropped: u64::MAX,
         backlog_bytes: 0,
+        high_water_bytes: Some(u64::MAX),
         blocked_s: f64::NAN,
         waited_s: f64::INFINITY,
+        consumers: vec![EdgeConsumer { consumer: "c".into(), messages: u64::MAX, dropped: u64::MAX }],
         at: at(0),
     });
     write(state.path(), [run_started("p-1", 0), edge]);

@@ -127,13 +127,36 @@ pub struct EdgeEnded {
     pub messages: u64,
     /// Written by producers, without headers and padding.
     pub bytes: u64,
+    /// Publications: `messages` by this is how many went at once. Absent where it is not counted, as for objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<u64>,
+    /// Messages that were offered and not received, since there was no room: what each consumer missed, summed up.
+    #[serde(default)]
+    pub dropped: u64,
     /// What was still in the rings, unread by its slowest consumer.
     pub backlog_bytes: u64,
+    /// The most that one of its rings was seen to hold, records and all. Absent where it is not counted, as for objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_water_bytes: Option<u64>,
     /// How long producers waited for room.
     pub blocked_s: f64,
     /// How long consumers waited for messages.
     pub waited_s: f64,
+    /// Where the edge may drop messages: what became of them, for each replica that reads it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<EdgeConsumer>,
     pub at: Timestamp,
+}
+
+/// What one replica had of an edge that may drop messages: all that were offered to it is the sum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeConsumer {
+    /// `stage`, or `stage@replica` where there are several.
+    pub consumer: String,
+    /// Read and released.
+    pub messages: u64,
+    /// Missed.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

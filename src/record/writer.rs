@@ -290,14 +290,24 @@ fn write_attempts<'a>(db: &Connection, run: i64, rows: impl Iterator<Item = &'a 
 
 fn write_edges(db: &Connection, run: i64, edges: &[EdgeEnded]) -> Result<(), Error> {
     let mut insert = db.prepare_cached(
-        "INSERT OR REPLACE INTO edges VALUES (:run, :edge, :messages, :bytes, :backlog_bytes, :blocked_s, :waited_s)",
+        "INSERT OR REPLACE INTO edges VALUES (:run, :edge, :messages, :bytes, :backlog_bytes, :blocked_s, :waited_s,
+            :batches, :dropped, :high_water_bytes)",
     )?;
+    let mut consumer = db
+        .prepare_cached("INSERT OR REPLACE INTO edge_consumers VALUES (:run, :edge, :consumer, :messages, :dropped)")?;
     for e in edges {
         insert.execute(named_params! {
             ":run": run, ":edge": e.edge, ":messages": count(e.messages), ":bytes": count(e.bytes),
             ":backlog_bytes": count(e.backlog_bytes), ":blocked_s": finite(e.blocked_s),
-            ":waited_s": finite(e.waited_s),
+            ":waited_s": finite(e.waited_s), ":batches": e.batches.map(count), ":dropped": count(e.dropped),
+            ":high_water_bytes": e.high_water_bytes.map(count),
         })?;
+        for c in &e.consumers {
+            consumer.execute(named_params! {
+                ":run": run, ":edge": e.edge, ":consumer": c.consumer, ":messages": count(c.messages),
+                ":dropped": count(c.dropped),
+            })?;
+        }
     }
     Ok(())
 }

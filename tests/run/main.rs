@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod counters;
 mod drops;
 mod edges;
 mod handover;
