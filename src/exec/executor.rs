@@ -404,7 +404,10 @@ impl<'a> Executor<'a> {
 
     fn edges_made(&mut self, preparer::Answer { gang, result }: preparer::Answer) {
         match result {
-            Ok(made) => _ = self.gangs.insert(gang, made),
+            Ok(made) => {
+                self.gangs.insert(gang, made);
+                self.unprepared.remove(&gang); // it may be another time
+            }
             Err(diagnostic) => {
                 self.trouble(&diagnostic);
                 self.unprepared.insert(gang, *diagnostic);
@@ -589,7 +592,8 @@ impl<'a> Executor<'a> {
 
     fn adapter_ended(&mut self, report: adapter::Report) {
         let task = report.task;
-        let Some(attempt) = self.attempts[task.0 as usize].as_mut() else { return };
+        let attempt = self.attempts[task.0 as usize].as_mut().filter(|a| a.number == report.attempt);
+        let Some(attempt) = attempt else { return };
         let Some(result) = report.result else {
             attempt.adapters[report.index].asks = true;
             self.serve_adapters(task);
@@ -665,7 +669,7 @@ impl<'a> Executor<'a> {
             let index = attempt.adapters.len(); // where it will be found, whether or not others could be started
             let inherits = !half.is_output() && cx.pipeline.edge(half.edge).delivery == Delivery::Distribute;
             let cpus = &cx.plan.task(task).cpus;
-            match Adapter::start(half, task, index, inherits, cpus, self.adapter_sender.clone()) {
+            match Adapter::start(half, (task, attempt.number), index, inherits, cpus, self.adapter_sender.clone()) {
                 Ok(adapter) => attempt.adapters.push(adapter),
                 Err(e) => failed = Some(e),
             }

@@ -188,3 +188,58 @@ edges: {{ e: {{ from: count, to: bad, capacity: 16KiB }} }}
     assert_eq!(done.of("stage_started").iter().filter(|f| f["stage"] == "bad").count(), 3);
     assert_eq!(done.of("stage_ended").iter().filter(|f| f["stage"] == "count").count(), 1);
 }
+
+#[test]
+fn a_gang_begins_anew_although_a_stream_of_its_last_turn_is_held_open() {
+    let home = Home::new();
+    // What hides from its stage keeps the pipe full, until the next turn is being started.
+    home.apply_to(
+        0,
+        "stages:
+  gen:
+    shell: 'mkdir turn || { kill $(cat hidden.*) || true; echo done; exit; };
+      yes & while [ $(cat hidden.* | wc -l) -lt 24 ]; do sleep 0.01; done; kill -KILL $$'
+    stdout: { edge: e, framing: lines }
+    restart: { when: on_failure, scope: gang, backoff: 1ms }
+  sink:
+    shell: 'mkdir seen.$NEXUSFLOW_REPLICA || exec cat > got.$NEXUSFLOW_REPLICA; exec 3<&0;
+      env -i setsid sleep 1000 <&3 3<&- & echo $! > hidden.$NEXUSFLOW_REPLICA; exec sleep 1000'
+    replicas: 24
+    stdin: { edge: e, framing: lines }
+edges: { e: { from: gen, to: sink, capacity: 1MiB } }
+",
+    );
+    for replica in 0..24 {
+        assert_eq!(home.read(&format!("got.{replica}")), "done\n");
+    }
+}
+
+#[test]
+fn a_gang_without_memory_for_its_edges_tries_again() {
+    let home = Home::new();
+    let mut live = home.start(
+        "stages:
+  gen: { shell: 'mkdir turn && exec sleep 1000; echo done', stdout: { edge: e, framing: lines }, restart: { when: on_failure, scope: gang, limit: 100, backoff: 10ms, backoff_max: 10ms } }
+  sink: { shell: cat > got, stdin: { edge: e, framing: lines } }
+edges: { e: { from: gen, to: sink, capacity: 1MiB } }
+",
+    );
+    let runner = live.runner();
+    let limit = |files: &str| {
+        let done = std::process::Command::new("prlimit")
+            .args([format!("--pid={runner}"), format!("--nofile={files}:")])
+            .status();
+        assert!(done.unwrap().success());
+    };
+    let gen_pid = pid(live.wait_for(|f| f["event"] == "stage_started" && f["stage"] == "gen"));
+    live.wait_for(|f| f["event"] == "stage_started" && f["stage"] == "sink");
+    while !home.file("turn").exists() {
+        std::thread::yield_now();
+    }
+    limit("3");
+    send(gen_pid, KILL);
+    live.wait_for(|f| f["event"] == "stage_ended" && f["outcome"] == "not_started");
+    limit("256");
+    live.finish().with_code(0);
+    assert_eq!(home.read("got"), "done\n");
+}

@@ -41,6 +41,8 @@ const PREFIX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Report {
     pub task: TaskId,
+    /// Its process: when only the gang begins anew, nobody waits for the threads of the last one.
+    pub attempt: u32,
     pub index: usize,
     pub edge: EdgeId,
     /// `None`: it has read all its rings, and asks for what others leave.
@@ -142,10 +144,10 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// `index` in reports is the number of adapters the task had before. `inherits`: it asks for what others leave.
+    /// `index` in reports is the number of adapters the attempt had before. `inherits`: it asks for what others leave.
     pub fn start(
         half: Half,
-        task: TaskId,
+        (task, attempt): (TaskId, u32),
         index: usize,
         inherits: bool,
         cpus: &CpuSet,
@@ -162,7 +164,7 @@ impl Adapter {
             let _ = sched::set_affinity(0, cpus.as_slice());
             let Reporter(sender, notify) = reporter;
             let report = |result| {
-                if sender.send(Report { task, index, edge, result }).is_ok() {
+                if sender.send(Report { task, attempt, index, edge, result }).is_ok() {
                     let _ = notify.notify();
                 }
             };
