@@ -343,7 +343,8 @@ impl Input {
     }
 
     /// Keeps the message that came last, whatever is asked for next: it, and what came after it from the same
-    /// producer, stays in the edge and in place until it is [let go](Self::let_go). `None` if none is held.
+    /// producer, stays in the edge and in place until it is [let go](Self::let_go); where the oldest may be dropped, it
+    /// alone. `None` if none is held.
     ///
     /// An edge that is full of kept messages takes no more: keep few, and not for long.
     pub fn keep(&mut self) -> Option<Kept> {
@@ -358,10 +359,10 @@ impl Input {
         let held = match self.held {
             Held::One(ring) => Some(ring),
             Held::Nothing => None,
-            Held::Batch => return self.keeper.forget(kept), // released with the batch
+            Held::Batch => return self.keeper.forget(&kept), // released with the batch
         };
         match self.transfers {
-            true => self.keeper.forget(kept),
+            true => self.keeper.forget(&kept),
             false => self.keeper.let_go(kept, &mut self.rings, held),
         }
     }

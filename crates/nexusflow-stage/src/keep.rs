@@ -13,12 +13,19 @@ use crate::ring::Consumer;
 pub struct Kept {
     ring: u32,
     position: u64,
+    copied: bool,
 }
 
 impl Kept {
-    /// Which of the input's producers it came from. Kept, it keeps what came after it from the same one too.
+    /// Which of the input's producers it came from.
     pub fn ring(&self) -> u32 {
         self.ring
+    }
+
+    /// Whether what came after it from the same producer stays in place too. Not where the oldest may be dropped: there
+    /// each message that is kept is a copy of its own.
+    pub fn keeps_what_follows(&self) -> bool {
+        !self.copied
     }
 }
 
@@ -49,10 +56,10 @@ impl Keeper {
 
     /// Keeps the message taken last, from this ring, or this copy of it.
     pub fn keep(&mut self, ring: usize, copy: Option<WriteMap>) -> Kept {
-        let kept = Kept { ring: self.names[ring], position: self.last };
-        self.copies.extend(copy.map(|copy| ((kept.ring, kept.position), copy)));
-        self.kept.push((kept.ring, kept.position));
-        kept
+        let this = (self.names[ring], self.last);
+        self.copies.extend(copy.map(|copy| (this, copy)));
+        self.kept.push(this);
+        Kept { ring: this.0, position: this.1, copied: self.copies.iter().any(|(of, _)| *of == this) }
     }
 
     /// The ring gives back all that it has read, kept messages and what follows them excepted.
@@ -82,14 +89,7 @@ impl Keeper {
     }
 
     /// It is kept no more, and released with what it is part of.
-    pub fn forget(&mut self, kept: Kept) {
-        let this = (kept.ring, kept.position);
-        if let Some(at) = self.kept.iter().position(|k| *k == this) {
-            self.kept.swap_remove(at);
-        }
-    }
-
-    pub fn let_go(&mut self, kept: Kept, rings: &mut [Consumer], held: Option<usize>) {
+    pub fn forget(&mut self, kept: &Kept) {
         let this = (kept.ring, kept.position);
         if let Some(at) = self.kept.iter().position(|k| *k == this) {
             self.kept.swap_remove(at);
@@ -97,14 +97,19 @@ impl Keeper {
         if !self.kept.contains(&this) {
             self.copies.retain(|(of, _)| *of != this);
         }
+        if self.first_kept(kept.ring).is_none() {
+            self.ended.retain(|(name, _)| *name != kept.ring);
+        }
+    }
+
+    pub fn let_go(&mut self, kept: Kept, rings: &mut [Consumer], held: Option<usize>) {
+        self.forget(&kept);
         let first = self.first_kept(kept.ring);
         if let Some(at) = self.names.iter().position(|name| *name == kept.ring) {
             let last = (held == Some(at)).then_some(self.last); // not given back yet
             let up_to = first.into_iter().chain(last).min().unwrap_or(rings[at].position());
             rings[at].release_to(up_to);
             rings[at].settle();
-        } else if first.is_none() {
-            self.ended.retain(|(name, _)| *name != kept.ring);
         }
     }
 
@@ -168,6 +173,35 @@ mod tests {
         producers.iter_mut().for_each(Producer::finish);
         assert_eq!((first, input.recv().unwrap().unwrap().to_vec()), (b"first".to_vec(), b"second".to_vec()));
         assert!(input.recv().unwrap().is_none());
+        assert_eq!(input.keeper.ended.len(), 1);
+        input.let_go(kept);
+        assert!(input.keeper.ended.is_empty());
+    }
+
+    #[test]
+    fn nothing_stays_mapped_for_what_is_let_go_while_a_batch_is_held() {
+        let options = SegmentOptions { on_full: crate::ring::OnFull::DropOldest, ..Default::default() };
+        let segment = Segment::create(&options).unwrap();
+        let mut producer = segment.producer().unwrap();
+        let mut input = Input::new("test", vec![segment.consumer(0).unwrap()]);
+        ["one", "two"].iter().for_each(|m| producer.write(m.as_bytes(), Until::forever()).unwrap());
+        input.recv().unwrap().unwrap();
+        let (kept, again) = (input.keep().unwrap(), input.keep().unwrap());
+        assert!(!kept.keeps_what_follows() && !again.keeps_what_follows());
+        assert!(input.recv_batch(9).unwrap().unwrap().next().is_some());
+        input.let_go(again);
+        assert_eq!(input.keeper.copies.len(), 1);
+        input.let_go(kept);
+        assert!(input.keeper.copies.is_empty());
+        let (mut producers, mut input, _segments) = edge(2);
+        producers[0].write(b"one", Until::forever()).unwrap();
+        input.recv().unwrap().unwrap();
+        let kept = input.keep().unwrap();
+        producers[0].finish();
+        for message in ["two", "three"] {
+            producers[1].write(message.as_bytes(), Until::forever()).unwrap();
+            assert!(input.recv_batch(9).unwrap().unwrap().next().is_some());
+        }
         assert_eq!(input.keeper.ended.len(), 1);
         input.let_go(kept);
         assert!(input.keeper.ended.is_empty());

@@ -152,9 +152,12 @@ impl Input {
                     Ok(None) | Err(Error::TimedOut) => break,
                     Err(e) => return Err(raise(py, &e)),
                 }
-                // The first of each producer: it keeps what came after it.
+                // The first of each producer, if it keeps what came after it; copies each by itself.
+                let keeps = |k: &Kept, again: &Kept| k.ring() == again.ring() && k.keeps_what_follows();
                 match inner.keep() {
-                    Some(again) if kept.iter().any(|k| k.ring() == again.ring()) => inner.let_go(again),
+                    Some(again) if again.keeps_what_follows() && kept.iter().any(|k| keeps(k, &again)) => {
+                        inner.let_go(again);
+                    }
                     first => kept.extend(first),
                 }
             }
@@ -250,6 +253,7 @@ impl Reading {
     }
 
     pub fn is_gone(&mut self) {
+        self.held = false; // its memory has gone too
         self.inner.is_gone();
     }
 

@@ -197,13 +197,16 @@ impl Producer {
         let live = self.cursors.iter().filter(|c| !c.detached()).map(Cursor::released).filter(|r| *r != DETACHED);
         let mut live: Vec<_> = live.map(|word| self.geometry.released(word)).collect();
         live.sort_unstable();
-        let Some(&slowest) = live.first() else { return Ok(()) };
         // A page is written before it is read: a first read would have the kernel map fifteen neighbours too.
         let first = self.ring.atomic64(self.geometry.offset(self.counts.position & !7));
         let _ = first.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed); // touches, changes nothing
         let nonsense = |what| poisoned(&self.edge, what);
-        let found = find_tail(&self.ring, &self.geometry, self.counts, &live).map_err(nonsense)?;
+        let found = match find_tail(&self.ring, &self.geometry, self.counts, &live) {
+            Err(_) if live.is_empty() => return Ok(()), // nobody is there to whom it would matter
+            found => found.map_err(nonsense)?,
+        };
         let Tail { position, ended, counts } = found;
+        let slowest = live.first().copied().unwrap_or(position);
         if !is_position(slowest) || slowest > position || position - slowest > self.geometry.capacity {
             return Err(nonsense("a cursor where no record is"));
         }
@@ -365,8 +368,8 @@ impl Producer {
     /// Publishes what a predecessor had staged and noted in a journal, if it did not come to it. Whether it was left to
     /// do. Only right after attaching. The entry is held against the ring: one that cannot be is an error.
     pub fn redo(&mut self, position: u64, word: u64) -> Result<bool> {
-        // Without consumers there is nobody to see it, and no tail to tell.
-        if position < self.position && is_position(position) || self.is_closed() {
+        // Without consumers there may be no tail to tell. If there is one: what they left unread may be handed on.
+        if position < self.position && is_position(position) || position != self.position && self.is_closed() {
             return Ok(false);
         }
         let fresh = position == self.position && self.staged.is_none() && !self.ended;
@@ -402,8 +405,8 @@ impl Producer {
     /// Ends the stream: consumers read what was sent, then the end. Nothing can follow.
     pub fn finish(&mut self) {
         self.publish();
-        if !self.ended {
-            self.ended = true;
+        // Who hands on what consumers that have left did not read ends it first: here the tail may not be known.
+        if !std::mem::replace(&mut self.ended, true) && !self.is_closed() {
             self.make_visible(self.offset, layout::end(self.position), self.position);
         }
     }

@@ -179,6 +179,33 @@ fn a_new_producer_goes_on_where_the_old_one_died() {
 }
 
 #[test]
+fn a_producer_that_comes_back_when_all_have_left_spoils_nothing_of_what_is_handed_on() {
+    let segment = segment(4096, 1, WaitMode::Block);
+    let mut producer = segment.producer().unwrap();
+    ["one", "two"].iter().for_each(|message| producer.write(message.as_bytes(), long()).unwrap());
+    producer.hold_staged(true);
+    producer.reserve(5, long()).unwrap().stage();
+    let (position, word) = producer.first_staged().unwrap();
+    drop(producer); // killed between the commit of a transfer and its publication
+    segment.detach(0);
+    let mut producer = segment.producer().unwrap();
+    assert!(producer.redo(position, word).unwrap());
+    assert!(matches!(producer.write(b"more", long()), Err(Error::Closed { .. })));
+    producer.finish();
+    drop(producer);
+    let mut producer = segment.producer().unwrap();
+    assert!(!producer.redo(position, word).unwrap());
+    producer.finish();
+    assert!(segment.hand_on(0).unwrap());
+    let mut other = segment.consumer(0).unwrap();
+    let mut lengths = vec![];
+    while let Some(message) = take(&mut other) {
+        lengths.push(message.len());
+    }
+    assert_eq!(lengths, [3, 3, 5]);
+}
+
+#[test]
 fn the_supervisor_ends_the_stream_of_one_that_is_gone() {
     let segment = segment(4096, 2, WaitMode::Block);
     let (mut a, mut b) = (segment.consumer(0).unwrap(), segment.consumer(1).unwrap());
