@@ -118,7 +118,7 @@ fn a_batch_comes_whole_and_in_order() {
 /// A consumer that keeps messages for a while, and gives several back at once.
 #[test]
 fn late_releases_make_room_too() {
-    check(3, || {
+    check(2, || {
         let segment = segment(1, WaitMode::Block);
         let mut p = segment.producer().unwrap();
         let mut c = segment.consumer(0).unwrap();
