@@ -17,6 +17,9 @@ use crate::ring::{self, Bytes, Consumer, Next, OnFull, Until, wait_any};
 /// How often who holds what it has read looks whether its producer waits for just that: at first, and at most.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LATER_LOOKS: Duration = Duration::from_secs(1);
+/// How often an event loop looks whether the runner has said what others have left unread.
+#[cfg(not(loom))]
+const LATE_LOOK: Duration = Duration::from_millis(100);
 
 /// An edge that this stage reads.
 ///
@@ -170,11 +173,18 @@ impl Input {
         loop {
             match (self.find()?, until) {
                 (Found::Message, _) => return Ok(true),
-                (Found::End, until) => {
-                    if !self.more(until)? {
-                        return Ok(false);
+                (Found::End, until) => match self.more(until) {
+                    Ok(true) => {}
+                    #[cfg(not(loom))]
+                    Err(Error::TimedOut) if until.is_none() => {
+                        if let Some(poller) = &self.poller {
+                            poller.clear().map_err(Error::io("watch an edge for an event loop"))?;
+                            poller.arm_after(LATE_LOOK); // the runner's answer wakes nobody
+                        }
+                        return Err(Error::TimedOut);
                     }
-                }
+                    other => return other,
+                },
                 (Found::Nothing, Some(until)) => self.wait(until)?,
                 (Found::Nothing, None) => {
                     self.rings.iter_mut().for_each(Consumer::settle); // who only polls never sleeps, which would do it
@@ -555,6 +565,25 @@ mod tests {
         assert!(matches!(input.try_recv(), Err(Error::TimedOut)));
         producers[1].finish();
         assert!(ready(None));
+        assert!(input.try_recv().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_event_loop_waits_for_what_others_leave_unread_without_spinning() {
+        use nexusflow_sys::event::{Epoll, EventFlags, Events};
+        let (ours, runner) = nexusflow_sys::socket::pair().unwrap();
+        let late = Late::new(&crate::stage::Session::of(ours), "test", 0).unwrap();
+        let mut input = Input::new("test", vec![]).with_late(Some(late));
+        let (epoll, mut events) = (Epoll::new().unwrap(), Events::default());
+        epoll.add(input.poll_fd().unwrap(), 7, EventFlags::IN | EventFlags::ET).unwrap();
+        let mut ready = |timeout| {
+            epoll.wait(&mut events, timeout).unwrap();
+            !events.is_empty()
+        };
+        assert!(ready(None), "nobody has looked yet");
+        assert!(matches!(input.try_recv(), Err(Error::TimedOut)));
+        crate::protocol::send(&runner, &crate::protocol::ToStage::NoMore, &[]).unwrap();
+        assert!(ready(Some(Duration::from_secs(20))), "it is told to look again");
         assert!(input.try_recv().unwrap().is_none());
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nexusflow_sys::atomic::{AtomicU32, Ordering};
 use nexusflow_sys::event::EventFd;
@@ -32,12 +33,20 @@ pub(crate) struct Poller {
     pub maps: HashMap<u32, Arc<ReadMap>>,
 }
 
+/// What the thread is to notify of, once.
+#[derive(Debug, Default, Clone)]
+struct Order {
+    watched: Vec<Watch>,
+    /// Whatever is watched: at this time.
+    at: Option<Instant>,
+}
+
 #[derive(Debug)]
 struct Shared {
     event: EventFd,
     /// Another number with each order.
     orders: AtomicU32,
-    watched: Mutex<Vec<Watch>>,
+    order: Mutex<Order>,
     /// Not 0: the thread is to end.
     over: AtomicU32,
 }
@@ -46,7 +55,7 @@ impl Poller {
     pub fn new() -> io::Result<Self> {
         let event = EventFd::new()?;
         event.notify()?; // nobody has looked yet
-        let shared = Shared { event, orders: AtomicU32::new(0), watched: Mutex::default(), over: AtomicU32::new(0) };
+        let shared = Shared { event, orders: AtomicU32::new(0), order: Mutex::default(), over: AtomicU32::new(0) };
         let shared = Arc::new(shared);
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("nexusflow-poll".into()).spawn(move || theirs.serve())?;
@@ -59,19 +68,24 @@ impl Poller {
 
     /// Before the last look: what comes from now on is news.
     pub fn clear(&self) -> io::Result<()> {
-        self.shared.order(Vec::new());
+        self.shared.order(Order::default());
         self.shared.event.drain().map(|_| ())
     }
 
     /// Nothing was there: the descriptor becomes readable when one of these has changed.
     pub fn arm(&self, watched: Vec<Watch>) {
-        self.shared.order(watched);
+        self.shared.order(Order { watched, at: None });
+    }
+
+    /// Nothing was there, and nobody will say so when there is: the descriptor becomes readable after this time.
+    pub fn arm_after(&self, time: Duration) {
+        self.shared.order(Order { watched: Vec::new(), at: Instant::now().checked_add(time) });
     }
 }
 
 impl Shared {
-    fn order(&self, watched: Vec<Watch>) {
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+    fn order(&self, order: Order) {
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = order;
         self.orders.fetch_add(1, Ordering::SeqCst);
         futex::wake_all_own(&self.orders);
     }
@@ -81,17 +95,19 @@ impl Shared {
             let orders = self.orders.load(Ordering::SeqCst);
             {
                 // Held while it notifies: an order that comes after it has cleared the event is not answered for an older one.
-                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-                if watched.iter().any(|w| w.map.word32(w.at).load(Ordering::SeqCst) != w.expected) {
-                    watched.clear();
+                let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+                let due = order.at.is_some_and(|at| at <= Instant::now());
+                if due || order.watched.iter().any(|w| w.map.word32(w.at).load(Ordering::SeqCst) != w.expected) {
+                    *order = Order::default();
                     let _ = self.event.notify();
                 }
             }
-            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Order { watched, at } = self.order.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let longest = at.map_or(MAX_SLEEP, |at| at.saturating_duration_since(Instant::now()).min(MAX_SLEEP));
             let words = watched.iter().map(|w| (w.map.word32(w.at), w.expected));
             // The order first, so that it is watched however many words there are.
             let words: Vec<_> = [(Word32::of(&self.orders), orders)].into_iter().chain(words).collect();
-            if futex::wait_any(&words, MAX_SLEEP).is_err() {
+            if futex::wait_any(&words, longest).is_err() {
                 let _ = self.event.notify(); // better a look too many
                 return;
             }
@@ -102,7 +118,7 @@ impl Shared {
 impl Drop for Poller {
     fn drop(&mut self) {
         self.shared.over.store(1, Ordering::SeqCst);
-        self.shared.order(Vec::new());
+        self.shared.order(Order::default());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

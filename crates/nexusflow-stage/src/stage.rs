@@ -256,6 +256,11 @@ impl Stage {
 }
 
 impl Session {
+    #[cfg(test)]
+    pub(crate) fn of(control: OwnedFd) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { control, asked: Asked::default(), opened: vec![], transfers: false }))
+    }
+
     /// Asks the runner, for as long as it takes.
     pub(crate) fn ask(&mut self, what: &FromStage, fd: Option<BorrowedFd<'_>>) -> Result<(ToStage, Vec<OwnedFd>)> {
         self.asked.settle(&self.control)?;
