@@ -530,6 +530,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_batch_that_is_given_up_would_have_dropped_is_not_counted() {
+        let on_full = OnFull::DropNewest;
+        let segment = Segment::create(&SegmentOptions { capacity: 4096, on_full, ..Default::default() }).unwrap();
+        let mut output = Output::new("test", 1000, By::RoundRobin, vec![segment.producer().unwrap()]);
+        while output.dropped() == 0 {
+            output.send(&[7; 1000]).unwrap();
+        }
+        let mut batch = output.batch();
+        batch.send(&[8; 1000]).unwrap();
+        drop(batch);
+        output.publish();
+        assert_eq!((output.dropped(), segment.stats().dropped), (1, 1));
+        let mut batch = output.batch();
+        batch.send(&[8; 1000]).unwrap();
+        batch.commit();
+        assert_eq!((output.dropped(), segment.stats().dropped), (2, 2));
+    }
+
+    #[test]
     fn a_batch_that_is_larger_than_the_edge_is_an_error_that_says_so() {
         let (mut output, mut consumers) = distributed(By::RoundRobin, 1);
         output.send(&[1; 1000]).unwrap();

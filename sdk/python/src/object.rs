@@ -100,7 +100,7 @@ impl ObjectInput {
         self.receive(py, Some(Deadline::after(None)?))
     }
 
-    /// Reads no more. Objects that are held stay good.
+    /// Reads no more. What objects that are held show may change from now on.
     fn detach(&self) -> PyResult<()> {
         if let Some(inner) = self.inner.try_lock().map_err(|_| busy())?.take() {
             inner.detach();

@@ -51,6 +51,9 @@ impl Producer {
 
     /// Forgets what was staged since, unless it was published.
     pub(crate) fn back_to(&mut self, savepoint: Savepoint) {
+        if self.holds {
+            self.counts = savepoint.counts; // also what found no room, and so was not staged
+        }
         if self.staged.is_none() || self.position <= savepoint.position {
             return;
         }
