@@ -180,7 +180,7 @@ fn a_replica_that_uses_up_its_restarts_fails_the_run() {
             "stages:
   count: {{ {} }}
   bad: {{ shell: 'exit 1', stdin: {{ edge: e }}, restart: {{ when: on_failure, limit: 2, backoff: 1ms, scope: stage }} }}
-edges: {{ e: {{ from: count, to: bad, capacity: 16KiB }} }}
+edges: {{ e: {{ from: count, to: bad, capacity: 1MiB }} }}
 ",
             role("count 1000000")
         ),
@@ -242,4 +242,24 @@ edges: { e: { from: gen, to: sink, capacity: 1MiB } }
     limit("256");
     live.finish().with_code(0);
     assert_eq!(home.read("got"), "done\n");
+}
+
+#[test]
+fn who_hides_and_holds_the_pipe_keeps_no_successor_waiting() {
+    let home = Home::new();
+    home.apply_to(
+        0,
+        "stages:
+  gen: { shell: 'seq 200000', stdout: { edge: e, framing: lines } }
+  sink:
+    shell: 'mkdir turn || { cat > got; kill $(cat hidden); exit; }; exec 3<&0;
+      env -i setsid sh -c \"touch away; exec sleep 1000\" <&3 3<&- & echo $! > hidden;
+      while [ ! -e away ]; do sleep 0.01; done; kill -KILL $$'
+    stdin: { edge: e, framing: lines }
+    restart: { when: on_failure, scope: stage, backoff: 1ms }
+edges: { e: { from: gen, to: sink, capacity: 1MiB } }
+",
+    );
+    let got = home.read("got");
+    assert!(got.ends_with("\n200000\n"), "{}", &got[got.len().saturating_sub(64)..]);
 }

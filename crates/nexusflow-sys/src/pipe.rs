@@ -1,11 +1,11 @@
 //! Kernel pipes: making them, their size, their owner, and waiting until one can be read.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Gid, Uid, fchown};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// (to read, to write), both closed on exec.
@@ -48,6 +48,19 @@ pub fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Option<D
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
+    }
+}
+
+/// Lets nobody wait for room in a pipe through this end any more: EAGAIN (`WouldBlock`) instead, also to a thread that waits
+/// right now. For a pipe whose reader is dead: some of what it had not read is lost.
+pub fn stop_waiting(write: impl AsFd) -> io::Result<()> {
+    crate::socket::set_nonblocking(&write)?;
+    let path = format!("/proc/self/fd/{}", write.as_fd().as_raw_fd());
+    let read = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    // The waiting thread wakes for the room, fills it, and finds that it is not to wait.
+    match rustix::io::read(&read, &mut [0; 16 * 1024]) {
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 

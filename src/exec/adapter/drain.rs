@@ -32,9 +32,9 @@ pub struct Outlet {
 }
 
 /// Until the program has closed the pipe, or it is told to stop.
-pub fn drain(outlet: Outlet, pipe: File, orders: &Orders) -> Result<(), Problem> {
+pub fn drain(outlet: Outlet, pipe: Arc<File>, orders: &Orders) -> Result<(), Problem> {
     let Outlet { mut rings, by, framing, max_message, packed } = outlet;
-    socket::set_nonblocking(&pipe).map_err(Problem::Pipe)?;
+    socket::set_nonblocking(&*pipe).map_err(Problem::Pipe)?;
     let mut source = Source { pipe: Some(pipe), orders, framing, max_message, patience: LINGER };
     let done = match (&mut rings[..], packed) {
         ([ring], Some(tallies)) => in_place(&mut source, ring, Some(&tallies)),
@@ -134,7 +134,7 @@ enum Then {
 /// The pipe, and what the loop says of the process.
 struct Source<'a> {
     /// Does not wait. `None` once it has ended: who still writes to it learns so.
-    pipe: Option<File>,
+    pipe: Option<Arc<File>>,
     orders: &'a Orders,
     framing: Framing,
     max_message: usize,
@@ -163,11 +163,11 @@ impl Source<'_> {
             if found.len == room.len() {
                 return if found.whole > 0 || room.len() < self.longest() { Ok(Then::Go) } else { self.too_long(room) };
             }
-            let Some(pipe) = &mut self.pipe else { return Ok(Then::End) };
+            let Some(pipe) = &self.pipe else { return Ok(Then::End) };
             if self.orders.stop.rings() {
                 return Ok(Then::Stop);
             }
-            match pipe.read(&mut room[found.len..]) {
+            match (&**pipe).read(&mut room[found.len..]) {
                 Ok(0) => self.pipe = None,
                 Ok(n) => {
                     found.len += n;

@@ -43,12 +43,14 @@ pub struct Hold {
 }
 
 /// Until all rings have ended, or the program takes no more.
-pub fn feed(inlet: Inlet<'_>, pipe: File, orders: &Orders) -> Result<(), Problem> {
+pub fn feed(inlet: Inlet<'_>, pipe: Arc<File>, orders: &Orders) -> Result<(), Problem> {
     let mut feed = Feed { inlet, block: Vec::new(), written: 0, held: VecDeque::new() };
     let fed = match feed.run(&pipe, orders) {
         Ok(()) => Ok(()),
         // The program wants no more; whether that is well is for its exit to say.
         Err(Problem::Pipe(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        // The program is dead, and somebody else has its end of the pipe.
+        Err(Problem::Pipe(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(Problem::Ring(RingError::Interrupted)) => Ok(()),
         Err(e) => Err(e),
     };

@@ -7,16 +7,17 @@ mod objects;
 pub(super) mod packed;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use nexusflow_stage::Error as RingError;
 use nexusflow_stage::ring::{Bell, Consumer};
 use nexusflow_sys::event::EventFd;
-use nexusflow_sys::sched;
+use nexusflow_sys::{pipe, sched};
 
 use drain::{Outlet, drain};
 pub(super) use feed::Hold;
@@ -135,6 +136,8 @@ const LIVES: u8 = 0;
 pub(super) struct Adapter {
     pub edge: EdgeId,
     orders: Arc<Orders>,
+    /// As long as its thread holds it.
+    pipe: Weak<File>,
     /// What it reads for its stage is of no concern once the stage has ended.
     is_input: bool,
     done: bool,
@@ -159,6 +162,8 @@ impl Adapter {
             Arc::new(Orders { process, stop: Bell::new(), wake, fed: AtomicBool::new(false), more: Mutex::default() });
         let is_input = matches!(side, Side::Input(_) | Side::Objects(_));
         let (theirs, cpus) = (orders.clone(), cpus.clone());
+        let pipe = Arc::new(File::from(pipe));
+        let watched = if is_input { Arc::downgrade(&pipe) } else { Weak::new() };
         let work = move || {
             // Not allowed there any more? Then it serves its stage from elsewhere.
             let _ = sched::set_affinity(0, cpus.as_slice());
@@ -170,22 +175,22 @@ impl Adapter {
             };
             let ask = || report(None);
             let result = match side {
-                Side::Objects(input) => objects::feed(input, pipe.into(), &theirs),
-                Side::Object(store) => objects::drain(&store, max_message, pipe.into(), &theirs),
+                Side::Objects(input) => objects::feed(input, pipe, &theirs),
+                Side::Object(store) => objects::drain(&store, max_message, pipe, &theirs),
                 Side::Input(rings) => {
                     let ask: Option<&dyn Fn()> = if inherits { Some(&ask) } else { None };
-                    feed(Inlet { rings, framing, packed, hold, ask }, pipe.into(), &theirs)
+                    feed(Inlet { rings, framing, packed, hold, ask }, pipe, &theirs)
                 }
                 Side::Output(rings, by) => {
                     let packed = packed.and_then(|mut of_rings| of_rings.pop()).map(|(tallies, _)| tallies);
-                    drain(Outlet { rings, by, framing, max_message, packed }, pipe.into(), &theirs)
+                    drain(Outlet { rings, by, framing, max_message, packed }, pipe, &theirs)
                 }
             };
             report(Some(result));
         };
         let name = if is_input { "feed" } else { "drain" };
         thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)?;
-        Ok(Self { edge, orders, is_input, done: false, asks: false, given: 0 })
+        Ok(Self { edge, orders, pipe: watched, is_input, done: false, asks: false, given: 0 })
     }
 
     /// The stage's process is gone.
@@ -195,6 +200,9 @@ impl Adapter {
             self.orders.stop.ring();
         }
         let _ = self.orders.wake.notify();
+        if let Some(pipe) = self.pipe.upgrade() {
+            let _ = pipe::stop_waiting(&*pipe); // then its thread waits until nobody has the pipe open
+        }
     }
 
     /// The answer to one that asks: another ring, or that there is none.

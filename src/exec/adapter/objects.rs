@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// From stores into the pipe that a program reads. An object is released when the program has read it, so that one that
 /// is killed before is given it again.
-pub(super) fn feed(mut input: ObjectInput, pipe: File, orders: &Orders) -> Result<(), Problem> {
+pub(super) fn feed(mut input: ObjectInput, pipe: Arc<File>, orders: &Orders) -> Result<(), Problem> {
     let mut fed = Fed { pipe, written: 0, held: VecDeque::new() };
     let result = fed.all(&mut input, orders);
     fed.held.into_iter().for_each(|(object, _)| object.keep());
@@ -33,7 +34,7 @@ pub(super) fn feed(mut input: ObjectInput, pipe: File, orders: &Orders) -> Resul
 }
 
 struct Fed {
-    pipe: File,
+    pipe: Arc<File>,
     /// Bytes, of all objects.
     written: u64,
     /// What the program may not have read yet, with the bytes that were written when it was whole.
@@ -65,7 +66,7 @@ impl Fed {
                 Err(RingError::Interrupted) => return Ok(()),
                 Err(e) => return Err(Problem::Ring(e)),
             }
-            if pipe::unread_bytes(&self.pipe).map_err(Problem::Pipe)? == 0 {
+            if pipe::unread_bytes(&*self.pipe).map_err(Problem::Pipe)? == 0 {
                 self.held.clear();
             }
         }
@@ -75,11 +76,11 @@ impl Fed {
     fn write(&mut self, object: Object) -> Result<bool, Problem> {
         let mut done = 0;
         while done < object.len() {
-            match object.write_to(&self.pipe, done) {
+            match object.write_to(&*self.pipe, done) {
                 Ok(n) => done += n,
                 Err(e) => {
                     object.keep();
-                    return if e.kind() == io::ErrorKind::BrokenPipe { Ok(false) } else { Err(Problem::Pipe(e)) };
+                    return if over(&e) { Ok(false) } else { Err(Problem::Pipe(e)) };
                 }
             }
         }
@@ -104,9 +105,14 @@ impl Fed {
     }
 }
 
+/// The program wants no more; or it is dead, and somebody else has its end of the pipe.
+fn over(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::WouldBlock)
+}
+
 /// From the pipe that a program writes into one object, as long as all that it writes. It is sealed if the program ends
 /// well.
-pub(super) fn drain(store: &Writer, max: usize, pipe: File, orders: &Orders) -> Result<(), Problem> {
+pub(super) fn drain(store: &Writer, max: usize, pipe: Arc<File>, orders: &Orders) -> Result<(), Problem> {
     match draw(store, max, pipe, orders) {
         // Nobody reads: closing the pipe tells the program, by SIGPIPE.
         Err(Problem::Ring(RingError::Closed { .. } | RingError::Interrupted)) => Ok(()),
@@ -114,7 +120,7 @@ pub(super) fn drain(store: &Writer, max: usize, pipe: File, orders: &Orders) -> 
     }
 }
 
-fn draw(store: &Writer, max: usize, mut pipe: File, orders: &Orders) -> Result<(), Problem> {
+fn draw(store: &Writer, max: usize, pipe: Arc<File>, orders: &Orders) -> Result<(), Problem> {
     let until = || Until::forever().or_bell(&orders.stop);
     let mut draft = store.create(STEP_BYTES.min(max), until()).map_err(Problem::Ring)?;
     let (mut filled, mut patience) = (0, LINGER);
@@ -127,12 +133,12 @@ fn draw(store: &Writer, max: usize, mut pipe: File, orders: &Orders) -> Result<(
         }
         if filled == draft.len() {
             if filled == max {
-                return last_byte(draft, &mut pipe, orders);
+                return last_byte(draft, &pipe, orders);
             }
             let longer = (filled + STEP_BYTES.max(filled / 4)).min(max);
             draft.resize(longer, until()).map_err(Problem::Ring)?;
         }
-        match pipe.read(&mut draft.as_mut_slice()[filled..]) {
+        match (&*pipe).read(&mut draft.as_mut_slice()[filled..]) {
             Ok(0) => break,
             Ok(n) => filled += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -145,7 +151,7 @@ fn draw(store: &Writer, max: usize, mut pipe: File, orders: &Orders) -> Result<(
 }
 
 /// The object is as long as it may be: nothing may follow but the end.
-fn last_byte(draft: Draft, pipe: &mut File, orders: &Orders) -> Result<(), Problem> {
+fn last_byte(draft: Draft, mut pipe: &File, orders: &Orders) -> Result<(), Problem> {
     let (max, mut patience) = (draft.len(), LINGER);
     while more_to_read(pipe, orders, &mut patience)? {
         match pipe.read(&mut [0]) {
