@@ -55,7 +55,7 @@ pub fn attach_output(fds: Vec<OwnedFd>) -> Result<Output> {
 fn shape_of(fds: &[OwnedFd]) -> Result<Shape> {
     let len = |fd: &OwnedFd| Ok::<_, std::io::Error>(std::fs::File::from(fd.try_clone()?).metadata()?.len());
     let slab = if fds.len() == 4 { len(&fds[2])? } else { 0 };
-    Ok(Shape { ring: len(&fds[1])?, slab })
+    Ok(Shape { ring: len(&fds[1])?, slab, ..Shape::default() })
 }
 
 impl Tx for Output {
