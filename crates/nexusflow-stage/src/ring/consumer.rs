@@ -14,6 +14,9 @@ use super::wait::Patience;
 use super::{Geometry, MAX_SLEEP, OnFull, Shape, Until, WaitMode, check_magic, is_position, poisoned, segment};
 use crate::error::{Error, Result};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// One reader of a ring.
 ///
 /// It has two places in the ring: where it reads ([`advance`](Self::advance) moves it) and up to where it has
@@ -494,6 +497,8 @@ impl Reader {
         if self.ended {
             return Ok(Record::End);
         }
+        // All but the shortest messages reach into the next line: it shall come together with this one.
+        view.ring.will_read(self.offset + LINE);
         let room = view.geometry.capacity - (self.position - released);
         let record = records::read(&view.ring, &view.geometry, self.position, self.offset, room)?;
         match record {
