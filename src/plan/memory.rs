@@ -1,5 +1,6 @@
 //! Where the memory of each ring comes from, and whether its ends share one CPU.
 
+use super::demand::nodes;
 use super::{EdgePlan, Options, Plan, RingPlace};
 use crate::diag::{Diagnostic, Diagnostics, codes};
 use crate::pipeline::{Edge, Pipeline, Replica};
@@ -104,15 +105,15 @@ fn allowed(edge: &Edge, t: &Topology, node: u32) -> Result<u32, Box<Diagnostic>>
     let (code, what) = match (t.node(node), t.allowed_nodes.contains(node)) {
         (Some(_), true) => return Ok(node),
         (Some(_), false) => {
-            (codes::NODE_NOT_USABLE, format!("it is not among what this process may use ({})", t.allowed_nodes))
+            (codes::NODE_NOT_USABLE, format!("this process may use only {}", nodes(&t.allowed_nodes)))
         }
-        (None, _) => (codes::NO_SUCH_NODE, format!("it does not exist: this machine has {}", t.node_ids())),
+        (None, _) => (codes::NO_SUCH_NODE, format!("it does not exist: this machine has {}", nodes(&t.node_ids()))),
     };
     let message = format!("the memory of edge `{}` cannot come from node {node}: {what}", edge.name);
     Err(Box::new(
         Diagnostic::error(code, message)
             .at(edge.memory.numa_span.as_ref().unwrap_or(&edge.span), "no memory to be had here")
-            .help(format!("memory can be had on node {}; or write `auto`", t.allowed_nodes)),
+            .help(format!("memory can be had on {}; or write `auto`", nodes(&t.allowed_nodes))),
     ))
 }
 

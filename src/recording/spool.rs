@@ -59,7 +59,8 @@ impl Write for Spool {
 
     /// To the thread: it takes a moment more until it is in the file.
     fn flush(&mut self) -> io::Result<()> {
-        if self.block.is_empty() {
+        // It ends early only for an error, which is told though there be nothing more to write.
+        if self.block.is_empty() && !self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             return Ok(());
         }
         let block = mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES));

@@ -170,8 +170,12 @@ edges: { events: { from: a, to: b } }
     assert!(code == Some(2) && err.contains("did you mean `events`?"), "{err}");
     let (code, _, err) = home.verb(&["edge", "record", "tst", "events", "-o", "/dev/null"]);
     assert!(code == Some(2) && err.contains("did you mean `test`?"), "{err}");
+    let (code, _, err) = home.verb(&["edge", "record", "test", "events", "-o", "/dev/full"]);
+    assert!(code == Some(1) && err.contains("No space left"), "{err}");
     let (code, _, err) = home.verb(&["edge", "record", "test", "events", "-o", "/no/such/file"]);
     assert!(code == Some(2) && err.contains("/no/such/file"), "{err}");
+    let (code, _, err) = home.verb(&["edge", "stat", "events.rec"]);
+    assert!(code == Some(2) && err.contains("no file events.rec"), "{err}");
     // A run that dies: what there was is kept.
     let (orphan, file) = record(&home, &mut live, "orphan.rec", &[]);
     let runner = live.runner();

@@ -124,7 +124,7 @@ fn a_run_without_edges_says_so() {
     let mut live = home.start("stages: { s: { command: [sleep, '1000'] } }");
     live.started("s");
     let (code, out, _) = home.verb(&["edge", "stat", "test"]);
-    assert!(code == Some(0) && out.contains("no edge is open"), "{out}");
+    assert!(code == Some(0) && out.contains("no ring is open"), "{out}");
     let (code, _, err) = home.verb(&["edge", "stat", "test", "e"]);
     assert!(code == Some(2) && err.contains("it has no edges at all"), "{err}");
     live.signal(INT);

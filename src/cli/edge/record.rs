@@ -67,7 +67,11 @@ pub fn run(args: &Args) -> Result<(), Trouble> {
     // Whatever happened, what was seen is kept.
     let why = *ended.as_ref().unwrap_or(&Why::RunEnded);
     let closed = recorder.to.end(now_ns(), Timestamp::now().to_string(), why);
-    let totals = closed.and_then(|(totals, spool)| spool.close().map(|()| totals)).map_err(unwritten)?;
+    let totals = match closed.and_then(|(totals, spool)| spool.close().map(|()| totals)) {
+        Ok(totals) => totals,
+        // What failed first says why: after it nothing can be written.
+        Err(e) => return Err(ended.err().unwrap_or_else(|| unwritten(e))),
+    };
     let (edge, messages, size) = (&args.edge, totals.messages, bytes(totals.bytes));
     let _ = writeln!(io::stderr(), "{edge}: {messages} messages, {size}; lost: {}", shown::lost(totals.lost));
     ended.map(drop)

@@ -14,7 +14,7 @@ const BAR_CHARS: u64 = 40;
 /// The table of a run's rings: each producer, and below it its consumers.
 pub fn rings(run: &str, rings: &[RingStat]) -> String {
     if rings.is_empty() {
-        return format!("{run}: no edge is open\n");
+        return format!("{run}: no ring is open (`nexusflow plasma ls` shows objects; nobody can look into pipes)\n");
     }
     let rows = rings.iter().flat_map(|ring| {
         let consumers = ring.consumers.iter().map(consumer);

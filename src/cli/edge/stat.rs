@@ -32,7 +32,13 @@ pub fn run(args: &Args) -> Result<(), Trouble> {
             Err(e) => return Err(e),
         }
     }
-    of_run(args, &connect(&args.of)?)
+    match connect(&args.of) {
+        // Who names a file that is not there wants to know that, not which runs there are.
+        Err(_) if args.of.contains('/') || path.extension().is_some_and(|e| e == "rec") => {
+            Err(Trouble::Usage(format!("there is no file {}, and no run that goes on is called so", path.display())))
+        }
+        run => of_run(args, &run?),
+    }
 }
 
 fn of_run(args: &Args, run: &Connection) -> Result<(), Trouble> {

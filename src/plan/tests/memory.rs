@@ -43,11 +43,11 @@ fn memory_that_cannot_be_there_is_refused() {
     let refused = |numa, t: &Topology| refusals(&joined(numa, vec![Some(on(0, cpus(1))), None]), t).join(" | ");
     assert_eq!(
         refused(EdgeNuma::Node(9), &t),
-        "NF0404: the memory of edge `e1` cannot come from node 9: it does not exist: this machine has 0-7"
+        "NF0404: the memory of edge `e1` cannot come from node 9: it does not exist: this machine has nodes 0-7"
     );
     assert_eq!(
         refused(EdgeNuma::Node(5), &only),
-        "NF0405: the memory of edge `e1` cannot come from node 5: it is not among what this process may use (0-3)"
+        "NF0405: the memory of edge `e1` cannot come from node 5: this process may use only nodes 0-3"
     );
     assert_eq!(
         refused(EdgeNuma::Consumer, &t),
