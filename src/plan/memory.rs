@@ -104,9 +104,7 @@ fn end_of(edge: &Edge, t: &Topology, end: &str, nodes: &NodeSet) -> Result<(Opti
 fn allowed(edge: &Edge, t: &Topology, node: u32) -> Result<u32, Box<Diagnostic>> {
     let (code, what) = match (t.node(node), t.allowed_nodes.contains(node)) {
         (Some(_), true) => return Ok(node),
-        (Some(_), false) => {
-            (codes::NODE_NOT_USABLE, format!("this process may use only {}", nodes(&t.allowed_nodes)))
-        }
+        (Some(_), false) => (codes::NODE_NOT_USABLE, format!("this process may use only {}", nodes(&t.allowed_nodes))),
         (None, _) => (codes::NO_SUCH_NODE, format!("it does not exist: this machine has {}", nodes(&t.node_ids()))),
     };
     let message = format!("the memory of edge `{}` cannot come from node {node}: {what}", edge.name);
