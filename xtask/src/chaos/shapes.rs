@@ -21,6 +21,8 @@ pub struct Shape {
     pub reads: Reads,
     /// How many messages a sink that is killed may be given again.
     pub window: u64,
+    /// A message is released as it is taken, and dies with its sink, and with it what the sink was told just then.
+    pub at_most_once: bool,
     sources: u32,
     sinks: u32,
     /// Of the messages: `small`, `large` or `mixed`.
@@ -47,6 +49,7 @@ const PLAIN: Shape = Shape {
     victims: &["source", "sink"],
     reads: Reads::Everything,
     window: 1,
+    at_most_once: false,
     sources: 1,
     sinks: 1,
     sizes: "small",
@@ -87,6 +90,7 @@ pub static SHAPES: &[Shape] = &[
     },
     Shape {
         name: "drop-oldest",
+        at_most_once: true,
         reads: Reads::WhatIsNotDropped,
         edge: "capacity: 16KiB, on_full: drop_oldest",
         ..PLAIN

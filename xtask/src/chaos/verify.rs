@@ -180,7 +180,7 @@ impl Log<'_> {
         }
         // A new attempt is told of all that is missing since the last release, so also of what was seen before.
         let gap = number.saturating_sub(if restarted { seen.high } else { seen.next });
-        let told = if restarted { missed >= gap } else { missed == gap };
+        let told = if restarted { missed >= gap || self.shape.at_most_once } else { missed == gap };
         let wrong_gap = match self.shape.reads {
             Reads::Everything => gap > 0,
             Reads::Share => false,
