@@ -121,6 +121,23 @@ def rooms_seen():
 # Views: in place, read-only, and alive as long as they are looked at.
 
 
+def some():
+    """What fits: nothing is dropped."""
+    out = nexusflow.Stage().output("edge")
+    for n in range(5):
+        out.send(bytes([n]) * 1000)
+
+
+def some_views():
+    """Where the oldest may be dropped each message is a copy of its own, and a view keeps it."""
+    inp, got = nexusflow.Stage().input("edge"), []
+    while messages := inp.recv_views(9):
+        views = [memoryview(message) for message in messages]
+        assert all(view == bytes(view[:1]) * 1000 for view in views)
+        got += [view[0] for view in views]
+    assert got == list(range(5)), got
+
+
 def fill():
     """More than the edge can hold, each message of one byte value."""
     out = nexusflow.Stage().output("edge")

@@ -47,6 +47,9 @@ class Pipelines(unittest.TestCase):
         for wait in ("adaptive", "block"):
             self.run_pipeline(["fill", "views"], {"edge": edge("fill", "views", wait=wait)})
 
+    def test_views_of_edges_that_drop_the_oldest(self):
+        self.run_pipeline(["some", "some_views"], {"edge": edge("some", "some_views", on_full="drop_oldest")})
+
     def test_views_outlive_everything(self):
         self.run_pipeline(["fill", "lasting"], {"edge": edge("fill", "lasting")})
 
