@@ -20,6 +20,8 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 /// Between two kills lie up to 2ⁿ microseconds, with n from this range: in the midst of a start, and in the midst of work.
 const PAUSES: std::ops::Range<u64> = 6..15;
+/// What sinks log after the last kill, at least.
+const WORK_AFTER_BYTES: u64 = 20 * verify::ENTRY_BYTES as u64;
 /// How often it is looked whether anything moves.
 const LOOK: Duration = Duration::from_millis(10);
 /// A run that has not ended so long after the last kill hangs.
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Those who may be killed, and who lives.
 struct Victims {
     names: &'static [&'static str],
+    /// What the runner counted on the edge to the sinks.
+    counted: Value,
     alive: HashMap<(String, u64), u32>,
 }
 
@@ -42,7 +46,7 @@ pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tall
     let file = folder.join("pipeline.yaml");
     std::fs::write(&file, shape.pipeline(&own, folder)).map_err(|e| format!("{}: {e}", file.display()))?;
     let (mut runner, events) = start(&file, folder)?;
-    let mut victims = Victims { names: shape.victims, alive: HashMap::new() };
+    let mut victims = Victims { names: shape.victims, counted: Value::Null, alive: HashMap::new() };
     let mut watch = Watch::new(folder);
     let mut rng = Rng(seed);
     let mut killed = 0;
@@ -63,6 +67,14 @@ pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tall
             return Err(format!("nothing has moved for {PATIENCE:?} after {killed} kills: see {}", folder.display()));
         }
     }
+    // Those who came last have work to do, too.
+    let wanted = watch.bytes + WORK_AFTER_BYTES;
+    while watch.bytes < wanted {
+        if victims.hear(&events, Instant::now() + LOOK)? || watch.since.unwrap_or(begun).elapsed() > PATIENCE {
+            return Err(format!("nothing moves after the last kill: see {}", folder.display()));
+        }
+        watch.look();
+    }
     std::fs::write(folder.join("stop"), "").map_err(|e| e.to_string())?;
     let given_up = Instant::now() + PATIENCE;
     while !victims.hear(&events, Instant::now() + LOOK)? {
@@ -76,6 +88,7 @@ pub fn run(shape: &Shape, kills: usize, seed: u64, folder: &Path) -> Result<Tall
         return Err(format!("the run ended with {status}: see {}", folder.join("stderr").display()));
     }
     let mut tally = verify::logs(shape, folder)?;
+    verify::counters(&victims.counted, &mut tally);
     (tally.kills, tally.stall_s) = (killed, watch.longest.as_secs_f64());
     Ok(tally)
 }
@@ -110,6 +123,10 @@ impl Victims {
                 Err(RecvTimeoutError::Timeout) => return Ok(false),
                 Err(RecvTimeoutError::Disconnected) => return Ok(true),
             };
+            if event["event"] == "edge_ended" && event["edge"] == "out" {
+                self.counted = event;
+                continue;
+            }
             let (Some(stage), Some(replica)) = (event["stage"].as_str(), event["replica"].as_u64()) else { continue };
             let who = (stage.to_owned(), replica);
             match event["event"].as_str() {

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::shapes::{Reads, Shape};
 use crate::step::Result;
 
@@ -126,6 +128,17 @@ pub fn logs(shape: &Shape, folder: &Path) -> Result<Tally> {
         }
     }
     Ok(tally)
+}
+
+/// Where an edge drops, what each consumer got and what it missed is all that was offered, to the last message.
+pub fn counters(counted: &Value, tally: &mut Tally) {
+    for consumer in counted["consumers"].as_array().into_iter().flatten() {
+        let sum = consumer["messages"].as_u64().zip(consumer["dropped"].as_u64()).map(|(got, missed)| got + missed);
+        if sum != Some(tally.messages) {
+            let what = format!("{} offered, and counted: {consumer}", tally.messages);
+            wrong(tally, "the runner's counters", what, |t| &mut t.lost);
+        }
+    }
 }
 
 fn sent(folder: &Path) -> Result<BTreeMap<u16, u64>> {
