@@ -8,7 +8,7 @@ use crate::Result;
 use crate::transport::{Rx, Tx};
 
 /// For messages that are small beside it; for larger ones, so many of them.
-const SMALL_CAPACITY: u64 = 1 << 20;
+const SMALL_CAPACITY: u64 = 16 << 20;
 const MESSAGES: u64 = 4;
 
 pub struct Output(Producer);

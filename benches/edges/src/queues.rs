@@ -17,7 +17,7 @@ use crate::transport::{Rx, Tx};
 
 /// As many messages as our rings hold, up to a thousand.
 fn depth(len: usize) -> usize {
-    ((1 << 20) / len).clamp(4, 1024)
+    ((16 << 20) / len).clamp(4, 1024)
 }
 
 /// A name that both sides make a service of.
