@@ -4,8 +4,8 @@
 //! in other processes or in this one. Nobody writes memory that is another's, nobody holds a lock: what was not
 //! published was never sent, what was not released is read again by who attaches next.
 //!
-//! Small messages lie in the ring itself. A large one lies in the slab, whose low parts are used again and again while
-//! they are in the cache, and its record in the ring refers to it.
+//! Small messages lie in the ring itself. A large one lies in the slab, where messages follow one another round and
+//! round, and its record in the ring refers to it.
 
 #[allow(unsafe_code)] // to look at a message in place
 mod consumer;
